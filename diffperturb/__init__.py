@@ -1,0 +1,38 @@
+"""A workbench for learning through discrete decisions."""
+
+__version__ = "0.1.0"
+
+from diffperturb.core import Function, Solver, Vertices, inner, run_time_checks
+from diffperturb.exact import Exact
+from diffperturb.jacobians import Score
+from diffperturb.losses import FenchelYoungLoss
+from diffperturb.noise import CentredGumbel, Gumbel, Laplace, Logistic, Normal
+from diffperturb.perturbed import MonteCarlo, Perturbed, Samples
+from diffperturb.sampling import IID, Antithetic
+from diffperturb.solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
+
+__all__ = [
+    "IID",
+    "Antithetic",
+    "Argmax",
+    "BinaryChoice",
+    "CentredGumbel",
+    "Exact",
+    "FenchelYoungLoss",
+    "Function",
+    "Gumbel",
+    "Laplace",
+    "Logistic",
+    "MonteCarlo",
+    "Normal",
+    "Perturbed",
+    "Ranking",
+    "Samples",
+    "Score",
+    "Solver",
+    "Sorting",
+    "TopK",
+    "Vertices",
+    "inner",
+    "run_time_checks",
+]
