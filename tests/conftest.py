@@ -1,0 +1,43 @@
+"""What the tests share: the checkout, and a copy of it that a test may change."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of every file that git tracks or would track, as it stands now."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in listed.split("\0"):
+        source, target = ROOT / name, tmp_path / name
+        if name and (source.is_file() or source.is_symlink()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    return tmp_path
+
+
+@pytest.fixture
+def tool():
+    """Run a command of the environment in a folder; its output is shown when it fails."""
+
+    def run(name: str, *args: str, cwd: Path) -> str:
+        env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}  # nbdev would do nothing
+        command = [Path(sys.executable).with_name(name), *args]
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{name} {' '.join(args)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
