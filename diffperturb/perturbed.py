@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Samples', 'MonteCarlo', 'Perturbed']
 
-# %% ../nbs/api/13_perturbed.ipynb #2272c4e3
+# %% ../nbs/api/13_perturbed.ipynb #c403e0ba
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,7 @@ from diffperturb.core import (
     check_key,
     check_positive,
     check_scores,
+    materialized,
     static,
     value,
 )
@@ -27,7 +28,7 @@ from .jacobians import Draws, Score, expectation, maximum, piecewise_linear
 from .noise import Noise, Normal
 from .sampling import IID, Sampling, standard_error
 
-# %% ../nbs/api/13_perturbed.ipynb #abf37671
+# %% ../nbs/api/13_perturbed.ipynb #4b614122
 @value
 class Samples:
     """The empirical law over solutions: M solutions at perturbed scores; every reading is differentiable."""
@@ -87,7 +88,7 @@ def _mean_covariance(solutions, block):
         standard_error(solutions, block)  # raises, and says how many draws it takes
     return jnp.atleast_2d(jnp.cov(flat, rowvar=False)) / len(flat)
 
-# %% ../nbs/api/13_perturbed.ipynb #48ce0036
+# %% ../nbs/api/13_perturbed.ipynb #5a709667
 @value
 class MonteCarlo:
     """Estimate expectations from `num_samples` draws of noise."""
@@ -105,8 +106,9 @@ class MonteCarlo:
 
     def draw(self, solver, noise, epsilon, theta, key, num_samples) -> Draws:
         """Noise for `num_samples` solves."""
-        z = self.sampling.draw(noise, key, num_samples, theta.shape, theta.dtype)
-        return Draws(theta, epsilon, noise, jax.lax.stop_gradient(z), self.sampling.block)
+        make = lambda: self.sampling.draw(noise, key, num_samples, theta.shape, theta.dtype)  # noqa: E731
+        z = jax.lax.stop_gradient(materialized(make, theta))
+        return Draws(theta, epsilon, noise, z, self.sampling.block)
 
     def samples(self, solver, noise, epsilon, theta, key) -> Samples:
         """The empirical law over solutions, all samples kept."""
@@ -169,7 +171,7 @@ class MonteCarlo:
             total = total + rest * read(theta, epsilon, noise, jax.random.fold_in(key, chunks), rest)
         return total / self.num_samples
 
-# %% ../nbs/api/13_perturbed.ipynb #ea48580b
+# %% ../nbs/api/13_perturbed.ipynb #eaf1ff0e
 @value
 class Perturbed:
     """A solver perturbed by noise: maximum, maximizer and law (Berthet et al. 2020, Definition 2.1)."""
