@@ -4,11 +4,11 @@ __version__ = "0.1.0"
 
 from diffperturb.core import Function, Solver, Vertices, inner, run_time_checks
 from diffperturb.exact import Exact
-from diffperturb.jacobians import Score
+from diffperturb.jacobians import Regression, Score
 from diffperturb.losses import FenchelYoungLoss
 from diffperturb.noise import CentredGumbel, Gumbel, Laplace, Logistic, Normal
 from diffperturb.perturbed import MonteCarlo, Perturbed, Samples
-from diffperturb.sampling import IID, Antithetic
+from diffperturb.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
 from diffperturb.solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
 
 __all__ = [
@@ -25,12 +25,16 @@ __all__ = [
     "Logistic",
     "MonteCarlo",
     "Normal",
+    "Orthogonal",
     "Perturbed",
     "Ranking",
+    "Regression",
     "Samples",
     "Score",
+    "Sobol",
     "Solver",
     "Sorting",
+    "Stratified",
     "TopK",
     "Vertices",
     "inner",

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Noise', 'random_bits', 'random_uniform', 'IIDNoise', 'Normal', 'Gumbel', 'CentredGumbel', 'Laplace', 'Logistic']
 
-# %% ../nbs/api/01_noise.ipynb #fc13bfd7
+# %% ../nbs/api/01_noise.ipynb #ae2d2b4c
 import math
 
 import jax
@@ -15,12 +15,13 @@ from jax.scipy.special import ndtr, ndtri
 
 from .core import Array, Key, value
 
-# %% ../nbs/api/01_noise.ipynb #be8addb0
+# %% ../nbs/api/01_noise.ipynb #feeadba8
 class Noise:
     """A distribution with a density on score-shaped arrays."""
 
     mean: float  # of every entry
     fisher: float  # c in E[s(Z) s(Z)'] = c I
+    symmetric: bool = False  # whether Z and -Z have the same law
     smoothness: float = math.inf  # how often the density may be differentiated under the integral
 
     def sample(self, key: Key, shape: tuple, dtype=float) -> Array:
@@ -35,7 +36,7 @@ class Noise:
         """grad nu(z) = -grad log_prob(z), of the shape of z (Berthet et al. 2020, Prop. 3.1)."""
         return -jax.grad(self.log_prob)(z)
 
-# %% ../nbs/api/01_noise.ipynb #68ed0053
+# %% ../nbs/api/01_noise.ipynb #ed568bcc
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -64,7 +65,7 @@ def random_bits(key: Key, shape: tuple, dtype) -> Array:
     bits = (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64) if wide else high ^ low
     return bits.reshape(shape)
 
-# %% ../nbs/api/01_noise.ipynb #05707c3a
+# %% ../nbs/api/01_noise.ipynb #638f5783
 def random_uniform(key: Key, shape: tuple, dtype, low: float = 0.0, high: float = 1.0) -> Array:
     """Uniform numbers in [low, high), those of `jax.random.uniform`."""
     dtype = jnp.dtype(dtype)
@@ -80,7 +81,7 @@ def random_uniform(key: Key, shape: tuple, dtype, low: float = 0.0, high: float 
 def _canonical(dtype):
     return jax.dtypes.canonicalize_dtype(dtype)
 
-# %% ../nbs/api/01_noise.ipynb #bfd83e5c
+# %% ../nbs/api/01_noise.ipynb #d9f1c264
 class IIDNoise(Noise):
     """Independent entries, all with the same one-dimensional law; every function here acts entry by entry."""
 
@@ -115,7 +116,7 @@ class IIDNoise(Noise):
     def log_prob(self, z: Array) -> Array:
         return jnp.sum(self.log_pdf(z))
 
-# %% ../nbs/api/01_noise.ipynb #03cb845a
+# %% ../nbs/api/01_noise.ipynb #f4178b5e
 @value
 class Normal(IIDNoise):
     """Standard normal entries."""
@@ -149,7 +150,7 @@ class Normal(IIDNoise):
         r = t / math.sqrt(2)
         return t * ndtr(r) + math.sqrt(2) * jnp.exp(self.log_pdf(r))
 
-# %% ../nbs/api/01_noise.ipynb #68c1fe26
+# %% ../nbs/api/01_noise.ipynb #4dc7d537
 @value
 class Gumbel(IIDNoise):
     """Standard Gumbel entries: distribution function exp(-exp(-t)), mean 0.5772."""
@@ -195,7 +196,7 @@ class CentredGumbel(Gumbel):
     location = -Gumbel.mean
     tails = (-4.3, 37.5)
 
-# %% ../nbs/api/01_noise.ipynb #2592a64a
+# %% ../nbs/api/01_noise.ipynb #658f7a79
 @jax.custom_jvp
 def _laplace_score(z):
     return jnp.sign(z)
@@ -241,7 +242,7 @@ class Laplace(IIDNoise):
         a = jnp.abs(t)
         return t / 2 + (a / 2 + 0.25 * (3 + a) * jnp.exp(-a))  # the bracket is even and smooth at 0
 
-# %% ../nbs/api/01_noise.ipynb #1c5d7d19
+# %% ../nbs/api/01_noise.ipynb #800d66eb
 _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000)
 
 

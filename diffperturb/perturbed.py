@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Samples', 'MonteCarlo', 'Perturbed']
 
-# %% ../nbs/api/13_perturbed.ipynb #c403e0ba
+# %% ../nbs/api/13_perturbed.ipynb #933a46ce
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,18 +24,18 @@ from diffperturb.core import (
     static,
     value,
 )
-from .jacobians import Draws, Score, expectation, maximum, piecewise_linear
+from .jacobians import Draws, Regression, Score, expectation, maximum, piecewise_linear
 from .noise import Noise, Normal
 from .sampling import IID, Sampling, standard_error
 
-# %% ../nbs/api/13_perturbed.ipynb #4b614122
+# %% ../nbs/api/13_perturbed.ipynb #767c6d8f
 @value
 class Samples:
     """The empirical law over solutions: M solutions at perturbed scores; every reading is differentiable."""
 
     draws: Draws
     solutions: Array  # (M, *event shape)
-    jacobian: Score
+    jacobian: Score | Regression
     maximizes: bool = static(True)  # whether solutions maximise <y, scores>
 
     def expect(self, f) -> Array:
@@ -88,14 +88,14 @@ def _mean_covariance(solutions, block):
         standard_error(solutions, block)  # raises, and says how many draws it takes
     return jnp.atleast_2d(jnp.cov(flat, rowvar=False)) / len(flat)
 
-# %% ../nbs/api/13_perturbed.ipynb #5a709667
+# %% ../nbs/api/13_perturbed.ipynb #2b73dfbd
 @value
 class MonteCarlo:
     """Estimate expectations from `num_samples` draws of noise."""
 
     num_samples: int = static(1000)  # M
     sampling: Sampling = IID()
-    jacobian: Score = Score()
+    jacobian: Score | Regression = Score()
     chunk_size: int | None = static(None)  # draws at a time; None: all at once
     recompute: bool | None = static(None)  # in the backward pass; None: only where chunks bound the memory
 
@@ -108,12 +108,12 @@ class MonteCarlo:
         """Noise for `num_samples` solves."""
         make = lambda: self.sampling.draw(noise, key, num_samples, theta.shape, theta.dtype)  # noqa: E731
         z = jax.lax.stop_gradient(materialized(make, theta))
-        return Draws(theta, epsilon, noise, z, self.sampling.block)
+        return Draws(theta, epsilon, noise, z, self.sampling.block_size(num_samples, theta.shape))
 
     def samples(self, solver, noise, epsilon, theta, key) -> Samples:
         """The empirical law over solutions, all samples kept."""
         key = check_key(key, "sampling")
-        self.sampling.check(noise, self.num_samples)
+        self.sampling.check(noise, self.num_samples, theta.shape)
         return self._law(solver, noise, epsilon, theta, key, self.num_samples)
 
     def _law(self, solver, noise, epsilon, theta, key, num_samples):
@@ -154,12 +154,13 @@ class MonteCarlo:
     def _average(self, read, recompute, noise, epsilon, theta, key):
         """The mean of `read` over all draws, chunk after chunk."""
         key = check_key(key, "the perturbed solver")
-        self.sampling.check(noise, self.num_samples)
+        self.sampling.check(noise, self.num_samples, theta.shape)
         if recompute:
             read = jax.checkpoint(read, static_argnums=4)
         if self.chunk_size is None or self.chunk_size >= self.num_samples:
             return read(theta, epsilon, noise, key, self.num_samples)
-        size = self.chunk_size + -self.chunk_size % self.sampling.block  # whole blocks
+        unit = self.sampling.smallest(theta.shape)
+        size = self.chunk_size + -self.chunk_size % unit
         chunks, rest = divmod(self.num_samples, size)
 
         def add(total, i):
@@ -171,7 +172,7 @@ class MonteCarlo:
             total = total + rest * read(theta, epsilon, noise, jax.random.fold_in(key, chunks), rest)
         return total / self.num_samples
 
-# %% ../nbs/api/13_perturbed.ipynb #eaf1ff0e
+# %% ../nbs/api/13_perturbed.ipynb #a885a7eb
 @value
 class Perturbed:
     """A solver perturbed by noise: maximum, maximizer and law (Berthet et al. 2020, Definition 2.1)."""
