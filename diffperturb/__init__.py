@@ -6,7 +6,18 @@ from diffperturb.core import Function, Solver, Vertices, inner, run_time_checks
 from diffperturb.exact import Exact
 from diffperturb.jacobians import Regression, Score
 from diffperturb.losses import FenchelYoungLoss
-from diffperturb.noise import CentredGumbel, Gumbel, Laplace, Logistic, Normal
+from diffperturb.noise import (
+    CentredGumbel,
+    Density,
+    ExponentialPower,
+    Gumbel,
+    Laplace,
+    Logistic,
+    Normal,
+    Scaled,
+    StudentT,
+    SumOfGamma,
+)
 from diffperturb.perturbed import MonteCarlo, Perturbed, Samples
 from diffperturb.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
 from diffperturb.solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
@@ -17,7 +28,9 @@ __all__ = [
     "Argmax",
     "BinaryChoice",
     "CentredGumbel",
+    "Density",
     "Exact",
+    "ExponentialPower",
     "FenchelYoungLoss",
     "Function",
     "Gumbel",
@@ -30,11 +43,14 @@ __all__ = [
     "Ranking",
     "Regression",
     "Samples",
+    "Scaled",
     "Score",
     "Sobol",
     "Solver",
     "Sorting",
     "Stratified",
+    "StudentT",
+    "SumOfGamma",
     "TopK",
     "Vertices",
     "inner",

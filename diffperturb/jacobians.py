@@ -6,7 +6,7 @@
 __all__ = ['Draws', 'standardized', 'ratio', 'log_ratio', 'covary', 'Score', 'reweighted', 'expectation', 'Regression', 'maximum',
            'piecewise_linear']
 
-# %% ../nbs/api/12_jacobians.ipynb #32aa803c
+# %% ../nbs/api/12_jacobians.ipynb #3475a702
 from functools import partial
 
 import jax
@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from .core import Array, static, value
 from .noise import Noise
 
-# %% ../nbs/api/12_jacobians.ipynb #16e8be1b
+# %% ../nbs/api/12_jacobians.ipynb #c9f7adb3
 @value
 class Draws:
     """M draws z of noise at (theta, epsilon), in independent blocks; the perturbed scores are theta + epsilon z."""
@@ -57,7 +57,7 @@ def _ratio_jvp(primals, tangents):
     w = ratio(*primals)
     return w, w * log_ratio(*primals, *tangents)
 
-# %% ../nbs/api/12_jacobians.ipynb #15d8cb7b
+# %% ../nbs/api/12_jacobians.ipynb #a79419f5
 def _over_events(a: Array, b: Array) -> Array:
     """Inner product of every draw of `a` (M, *event) with `b`, one event or one for every draw: (M,)."""
     if b.ndim == a.ndim:
@@ -80,7 +80,7 @@ def log_ratio(
     density = lambda noise: jax.vmap(noise.log_prob)(z)  # noqa: E731
     return change + jax.jvp(density, (draws.noise,), (moved.noise,))[1]
 
-# %% ../nbs/api/12_jacobians.ipynb #9d10abea
+# %% ../nbs/api/12_jacobians.ipynb #e177f3ba
 def _blocks(a: Array, block: int) -> Array:
     """Sums over each independent block of draws, (M // block, ...)."""
     return a if block == 1 else jnp.sum(a.reshape(-1, block, *a.shape[1:]), axis=1)
@@ -96,7 +96,7 @@ def covary(change: Array, values: Array, block: int) -> Array:
     others = (jnp.sum(change) * jnp.sum(values, axis=0) - own) / (num_samples - block)
     return (total - others) / num_samples
 
-# %% ../nbs/api/12_jacobians.ipynb #f24a3459
+# %% ../nbs/api/12_jacobians.ipynb #a4932f6e
 @value
 class Score:
     """The score-function estimator E[(v - b) dlog q], with b the mean of the other blocks, or zero."""
@@ -119,12 +119,12 @@ class Score:
             return jnp.tensordot(change, values, axes=1) / len(change)
         return covary(change, values, draws.block)
 
-# %% ../nbs/api/12_jacobians.ipynb #00418449
+# %% ../nbs/api/12_jacobians.ipynb #614531b7
 def reweighted(draws: Draws, values: Array) -> Array:
     """Mean of values (M, ...) under the density ratio: linear in the values, so it may be used on tangents."""
     return jnp.mean(values, axis=0) + covary(ratio(draws) - 1, values, draws.block)
 
-# %% ../nbs/api/12_jacobians.ipynb #45229c36
+# %% ../nbs/api/12_jacobians.ipynb #e66ab4d0
 @jax.custom_jvp
 def expectation(estimator, draws: Draws, values: Array) -> Array:
     """E[v] from values (M, ...) found at the perturbed scores; differentiable to any order in theta and epsilon."""
@@ -153,7 +153,7 @@ def _expectation_jvp(primals, tangents):
         tangent = tangent + reweighted(draws, tangents[2])
     return mean, tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #3a61061e
+# %% ../nbs/api/12_jacobians.ipynb #b9ca0268
 @value
 class Regression:
     """Jacobian from the least-squares fit of results on scores; needs more draws than scores."""
@@ -179,8 +179,8 @@ class Regression:
         score = jax.vmap(noise.score)(z).reshape(num_samples, -1)
         score = score - jnp.sum(weight[:, None] * score, axis=0, keepdims=True) / jnp.sum(weight)
         gram = score.T @ (weight[:, None] * score)
-        fitted = jax.scipy.linalg.solve(gram, moved.theta.ravel(), assume_a="pos")
-        change = weight * (score @ fitted) * noise.fisher / draws.epsilon
+        fitted = jax.scipy.linalg.solve(gram, noise.information(moved.theta).ravel(), assume_a="pos")
+        change = weight * (score @ fitted) / draws.epsilon
         tangent = jnp.tensordot(change, values, axes=1)
         rest = Draws(jnp.zeros_like(moved.theta), moved.epsilon, moved.noise, moved.z, draws.block)
         if noise.symmetric:
@@ -188,7 +188,12 @@ class Regression:
             values = values - (score @ slope).reshape(values.shape)
         return tangent + covary(weight * log_ratio(draws, rest), values, draws.block)
 
-# %% ../nbs/api/12_jacobians.ipynb #80edf458
+# %% ../nbs/api/12_jacobians.ipynb #0d69cb8a
+def _still(draws: Draws, moved_noise) -> Draws:
+    """Tangents in which the parameters of the noise move, and nothing else."""
+    return Draws(jnp.zeros_like(draws.theta), jnp.zeros_like(draws.epsilon), moved_noise, jnp.zeros_like(draws.z), draws.block)
+
+
 @jax.custom_jvp
 def maximum(estimator, draws: Draws, solutions: Array) -> Array:
     """E[<y, x>] for maximisers y (M, *event) at the perturbed scores x; its gradient in theta is E[y]."""
@@ -205,12 +210,15 @@ def _maximum_jvp(primals, tangents):
     if _moves(moved.epsilon):
         along = _over_events(solutions, standardized(draws))
         tangent = tangent + expectation(estimator, draws, along) * moved.epsilon
+    if _moves(moved.noise):
+        moved_noise = _still(draws, _instantiate(draws, moved).noise)
+        tangent = tangent + estimator.tangent(draws, moved_noise, _over_events(solutions, draws.scores))
     if _moves(tangents[2]):
         scores = draws.theta[None] + draws.epsilon * standardized(draws)
         tangent = tangent + reweighted(draws, _over_events(tangents[2], scores))
     return maximum(*primals), tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #43d132b6
+# %% ../nbs/api/12_jacobians.ipynb #919dd4f8
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def piecewise_linear(apply, draws: Draws, plans: Array) -> Array:
     """E[apply(plan, x)] for an `apply` that is linear in x, with the plans (M, ...) found at the perturbed scores x."""
@@ -222,4 +230,8 @@ def _piecewise_linear_jvp(apply, primals, tangents):
     draws, plans = primals
     moved = tangents[0]
     change = moved.theta[None] + standardized(draws) * moved.epsilon
-    return piecewise_linear(apply, *primals), reweighted(draws, jax.vmap(apply)(plans, change))
+    tangent = reweighted(draws, jax.vmap(apply)(plans, change))
+    if jax.tree.leaves(draws.noise):
+        fixed = jax.vmap(apply)(plans, draws.scores)
+        tangent = tangent + Score().tangent(draws, _still(draws, moved.noise), fixed)
+    return piecewise_linear(apply, *primals), tangent
