@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Samples', 'MonteCarlo', 'Perturbed']
 
-# %% ../nbs/api/13_perturbed.ipynb #933a46ce
+# %% ../nbs/api/13_perturbed.ipynb #a9f18000
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +28,7 @@ from .jacobians import Draws, Regression, Score, expectation, maximum, piecewise
 from .noise import Noise, Normal
 from .sampling import IID, Sampling, standard_error
 
-# %% ../nbs/api/13_perturbed.ipynb #767c6d8f
+# %% ../nbs/api/13_perturbed.ipynb #3efb19ce
 @value
 class Samples:
     """The empirical law over solutions: M solutions at perturbed scores; every reading is differentiable."""
@@ -88,7 +88,7 @@ def _mean_covariance(solutions, block):
         standard_error(solutions, block)  # raises, and says how many draws it takes
     return jnp.atleast_2d(jnp.cov(flat, rowvar=False)) / len(flat)
 
-# %% ../nbs/api/13_perturbed.ipynb #2b73dfbd
+# %% ../nbs/api/13_perturbed.ipynb #7f3be636
 @value
 class MonteCarlo:
     """Estimate expectations from `num_samples` draws of noise."""
@@ -172,7 +172,7 @@ class MonteCarlo:
             total = total + rest * read(theta, epsilon, noise, jax.random.fold_in(key, chunks), rest)
         return total / self.num_samples
 
-# %% ../nbs/api/13_perturbed.ipynb #a885a7eb
+# %% ../nbs/api/13_perturbed.ipynb #cc13ed1f
 @value
 class Perturbed:
     """A solver perturbed by noise: maximum, maximizer and law (Berthet et al. 2020, Definition 2.1)."""

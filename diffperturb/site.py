@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+import yaml
 from bs4 import BeautifulSoup
 from nbconvert import MarkdownExporter
 
@@ -233,7 +234,7 @@ def readable(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
         unseen = marks.get("echo") == "false" or not cell.source.strip()
         cell.metadata = {
             "transient": {"remove_source": unseen},
-            "caption": marks.get("fig-cap", ""),
+            "caption": str(yaml.safe_load(marks.get("fig-cap", "''"))),
         }
         static_outputs(cell)
         cells.append(cell)
