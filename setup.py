@@ -10,11 +10,7 @@ config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 
-extras = {
-    name.removesuffix("_requirements"): cfg[name].split()
-    for name in cfg
-    if name.endswith("_requirements")
-}
+extras = {name.removesuffix("_requirements"): cfg[name].split() for name in cfg if name.endswith("_requirements")}
 # `dev` is everything that a contributor needs: all extras that run without a GPU.
 extras["dev"] = sorted({r for name, rs in extras.items() if name != "cuda" for r in rs})
 

@@ -303,5 +303,7 @@ def check_count(n, name: str, least: int = 1, most: int | None = None, hint: str
 def check_vector(shape: Sequence[int], solver: str) -> int:
     """The length d of an event shape `(d,)`, or an error that names the solver."""
     if len(shape) != 1 or shape[0] < 1:
-        raise ValueError(f"{solver} got scores of shape {tuple(shape)}, wanted (d,) with d >= 1: use jax.vmap for a batch")
+        raise ValueError(
+            f"{solver} got scores of shape {tuple(shape)}, wanted (d,) with d >= 1: use jax.vmap for a batch"
+        )
     return shape[0]

@@ -77,7 +77,7 @@ def log_ratio(
     change = (_over_events(score, moved.theta) + along_epsilon) / draws.epsilon
     if not jax.tree.leaves(draws.noise):
         return change
-    density = lambda noise: jax.vmap(noise.log_prob)(z)  # noqa: E731
+    density = lambda noise: jax.vmap(noise.log_prob)(z)
     return change + jax.jvp(density, (draws.noise,), (moved.noise,))[1]
 
 # %% ../nbs/api/12_jacobians.ipynb #e177f3ba
@@ -133,7 +133,7 @@ def expectation(estimator, draws: Draws, values: Array) -> Array:
 
 def _instantiate(primals, tangents):
     """Tangents with explicit zeros, and no tangent for what can't move."""
-    fill = lambda p, t: jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t  # noqa: E731
+    fill = lambda p, t: jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t
     return jax.tree.map(fill, primals, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
 
 
@@ -184,14 +184,18 @@ class Regression:
         tangent = jnp.tensordot(change, values, axes=1)
         rest = Draws(jnp.zeros_like(moved.theta), moved.epsilon, moved.noise, moved.z, draws.block)
         if noise.symmetric:
-            slope = jax.scipy.linalg.solve(gram, score.T @ (weight[:, None] * values.reshape(num_samples, -1)), assume_a="pos")
+            slope = jax.scipy.linalg.solve(
+                gram, score.T @ (weight[:, None] * values.reshape(num_samples, -1)), assume_a="pos"
+            )
             values = values - (score @ slope).reshape(values.shape)
         return tangent + covary(weight * log_ratio(draws, rest), values, draws.block)
 
 # %% ../nbs/api/12_jacobians.ipynb #0d69cb8a
 def _still(draws: Draws, moved_noise) -> Draws:
     """Tangents in which the parameters of the noise move, and nothing else."""
-    return Draws(jnp.zeros_like(draws.theta), jnp.zeros_like(draws.epsilon), moved_noise, jnp.zeros_like(draws.z), draws.block)
+    return Draws(
+        jnp.zeros_like(draws.theta), jnp.zeros_like(draws.epsilon), moved_noise, jnp.zeros_like(draws.z), draws.block
+    )
 
 
 @jax.custom_jvp

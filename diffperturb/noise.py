@@ -357,7 +357,9 @@ def _differentiable(z, times, name):
 @_differentiable.defjvp
 def _differentiable_jvp(times, name, primals, tangents):
     if times < 1:
-        raise TypeError(f"the density of {name} has a kink at 0 in this order: use Normal() or Logistic() for higher derivatives")
+        raise TypeError(
+            f"the density of {name} has a kink at 0 in this order: use Normal() or Logistic() for higher derivatives"
+        )
     return _differentiable(primals[0], times - 1, name), tangents[0]
 
 
@@ -455,8 +457,10 @@ class SumOfGamma(NoDensity):
 
     def sample(self, key, shape, dtype=float):
         dtype = _canonical(dtype)
-        add = lambda i, total: total + jnp.asarray(self._scales, dtype)[i] * jax.random.gamma(  # noqa: E731
-            jax.random.fold_in(key, i), 1 / self.k, shape, dtype
+        add = lambda i, total: (
+            total
+            + jnp.asarray(self._scales, dtype)[i]
+            * jax.random.gamma(jax.random.fold_in(key, i), 1 / self.k, shape, dtype)
         )
         total = jax.lax.fori_loop(0, self.s, add, jnp.zeros(shape, dtype))
         return self.tau / self.k * (total - math.log(self.s))
@@ -499,7 +503,9 @@ class Scaled(Noise):
     def _factor(self, z):
         shape, wanted = jnp.shape(self.scale), (*z.shape, *z.shape)
         if shape not in (z.shape, wanted):
-            raise ValueError(f"scale has shape {shape}, wanted {z.shape} (one for each entry) or {wanted} (a Cholesky factor)")
+            raise ValueError(
+                f"scale has shape {shape}, wanted {z.shape} (one for each entry) or {wanted} (a Cholesky factor)"
+            )
         return shape == wanted
 
     def _shrink(self, z, transposed=False):
@@ -509,7 +515,9 @@ class Scaled(Noise):
 
     @property
     def mean(self):
-        return jnp.sum(self.scale, axis=1) * self.noise.mean if jnp.ndim(self.scale) == 2 else self.scale * self.noise.mean
+        return (
+            jnp.sum(self.scale, axis=1) * self.noise.mean if jnp.ndim(self.scale) == 2 else self.scale * self.noise.mean
+        )
 
     @property
     def symmetric(self):

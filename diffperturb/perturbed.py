@@ -106,7 +106,7 @@ class MonteCarlo:
 
     def draw(self, solver, noise, epsilon, theta, key, num_samples) -> Draws:
         """Noise for `num_samples` solves."""
-        make = lambda: self.sampling.draw(noise, key, num_samples, theta.shape, theta.dtype)  # noqa: E731
+        make = lambda: self.sampling.draw(noise, key, num_samples, theta.shape, theta.dtype)
         z = jax.lax.stop_gradient(materialized(make, theta))
         return Draws(theta, epsilon, noise, z, self.sampling.block_size(num_samples, theta.shape))
 
@@ -198,7 +198,9 @@ class Perturbed:
     def _must_maximize(self, reading):
         if not self.solver.maximizes:
             name = type(self.solver).__name__
-            raise TypeError(f"{name} is no maximiser of <y, theta>, so it has no perturbed {reading}: call the operator itself")
+            raise TypeError(
+                f"{name} is no maximiser of <y, theta>, so it has no perturbed {reading}: call the operator itself"
+            )
 
     def __call__(
         self,

@@ -45,7 +45,9 @@ class Sampling:
 
 def _need_iid(sampling: Sampling, noise: Noise) -> None:
     if not isinstance(noise, IIDNoise):
-        raise TypeError(f"{sampling} needs a noise with independent entries and an inverse distribution function, got {noise}: use IID()")
+        raise TypeError(
+            f"{sampling} needs a noise with independent entries and an inverse distribution function, got {noise}: use IID()"
+        )
 
 # %% ../nbs/api/02_sampling.ipynb #f9266f75
 @value
@@ -108,7 +110,9 @@ class Orthogonal(Sampling):
 
     def check(self, noise, num_samples, shape):
         if not isinstance(noise, Normal):
-            raise TypeError(f"Orthogonal() needs a noise that is the same in all directions, Normal(), got {noise}: use Sobol() or Antithetic()")
+            raise TypeError(
+                f"Orthogonal() needs a noise that is the same in all directions, Normal(), got {noise}: use Sobol() or Antithetic()"
+            )
         super().check(noise, num_samples, shape)
 
     def draw(self, noise, key, num_samples, shape, dtype=float):

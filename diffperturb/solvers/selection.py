@@ -35,7 +35,7 @@ def per_platform(on_host, on_device, theta: Array, dtype) -> Array:
     """`on_device(theta)` in XLA, or the equal `on_host(rows)` in NumPy where the program runs on a CPU."""
     theta = jax.lax.stop_gradient(theta)
     out = jax.ShapeDtypeStruct(theta.shape, dtype)
-    host = lambda t: jax.pure_callback(partial(_on_rows, on_host), out, t, vmap_method="expand_dims")  # noqa: E731
+    host = lambda t: jax.pure_callback(partial(_on_rows, on_host), out, t, vmap_method="expand_dims")
     return jax.lax.platform_dependent(theta, cpu=host, default=on_device)
 
 # %% ../../nbs/api/03_solvers.selection.ipynb #a8c68f2f
@@ -172,7 +172,7 @@ class Sorting(Solver):
 
     def plan(self, theta: Array) -> Array:
         """The discrete part: which score goes where."""
-        on_device = lambda theta: jnp.argsort(theta, stable=True).astype(jnp.int32)  # noqa: E731
+        on_device = lambda theta: jnp.argsort(theta, stable=True).astype(jnp.int32)
         return per_platform(lambda rows: _order(rows).astype(np.int32), on_device, theta, jnp.int32)
 
     def apply(self, plan: Array, theta: Array) -> Array:
