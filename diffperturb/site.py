@@ -82,8 +82,7 @@ def _pandoc() -> str:
         return pypandoc.get_pandoc_path()
     except (ImportError, OSError) as e:
         raise RuntimeError(
-            "pandoc was not found: install it with the documentation's tools,"
-            " pip install 'diffperturb[docs]'"
+            "pandoc was not found: install it with the documentation's tools, pip install 'diffperturb[docs]'"
         ) from e
 
 # %% ../nbs/api/25_site.ipynb #90eca3a3
@@ -115,9 +114,7 @@ def find_pages(nbs: Path) -> list[Page]:
     paths = [p for p in paths if not any(part.startswith((".", "_")) for part in p.parts)]
     paths = sorted(paths, key=order)
     if Path("index.ipynb") not in paths:
-        raise ValueError(
-            f"{nbs}/index.ipynb, the first page, is missing: is {nbs} the right folder?"
-        )
+        raise ValueError(f"{nbs}/index.ipynb, the first page, is missing: is {nbs} the right folder?")
     notebooks = [read_notebook(nbs / path) for path in paths]
     headings = [_heading(nbs / path, nb) for path, nb in zip(paths, notebooks, strict=True)]
     plain = convert("\n\n".join(headings), "plain", "--wrap=none").strip().split("\n\n")

@@ -23,10 +23,7 @@ def notebooks(root) -> list[Path]:
 @pytest.fixture(scope="module")
 def pages(built) -> dict[str, BeautifulSoup]:
     paths = sorted(built.rglob("*.html"))
-    return {
-        path.relative_to(built).as_posix(): BeautifulSoup(path.read_text(), "html.parser")
-        for path in paths
-    }
+    return {path.relative_to(built).as_posix(): BeautifulSoup(path.read_text(), "html.parser") for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +40,7 @@ def prose(pages) -> dict[str, str]:
 
 
 def test_a_page_for_each_notebook(pages, notebooks):
-    names = {
-        re.sub(r"/\d+_", "/", f"/{path.with_suffix('.html').as_posix()}")[1:] for path in notebooks
-    }
+    names = {re.sub(r"/\d+_", "/", f"/{path.with_suffix('.html').as_posix()}")[1:] for path in notebooks}
     assert set(pages) == names
     for name, soup in pages.items():
         assert soup.title.get_text() and soup.main.h1.get_text(), name

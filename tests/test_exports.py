@@ -46,9 +46,7 @@ def test_the_package_is_what_the_notebooks_export(checkout, tool):
 
 def test_a_change_in_a_notebook_shows_in_the_package(checkout, tool):
     path = next((checkout / "nbs" / "api").glob("*_core.ipynb"))
-    path.write_text(
-        re.sub(r'(#\|\s*export\\n",\n\s*")', r"\1# changed\\n", path.read_text(), count=1)
-    )
+    path.write_text(re.sub(r'(#\|\s*export\\n",\n\s*")', r"\1# changed\\n", path.read_text(), count=1))
     assert "core.py" in export_from_nothing(checkout, tool)
 
 
