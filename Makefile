@@ -53,7 +53,7 @@ lab: $(READY)  ## open JupyterLab on the explorers
 	  --ContentsManager.pre_save_hook=nbdev.clean.clean_jupyter $(JUPYTER_AS_ROOT)
 
 app: $(READY)  ## serve the explorers as apps, without code
-	$(BIN)/python -m voila nbs/explore
+	JUPYTER_PATH='$(CURDIR)/nbs/explore/.voila' $(BIN)/python -m voila nbs/explore --template=explorer
 
 run: $(READY)  ## run the first experiment in a short form, without a browser
 	$(BIN)/diffperturb run classification --short

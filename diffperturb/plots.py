@@ -7,9 +7,9 @@ __all__ = ['TEMPERATURES', 'COLOURS', 'INK', 'MOVING', 'Move', 'MARKS', 'polygon
            'check_polygon', 'CornerLaw', 'PolytopeRecord', 'polytope_path', 'polytope_record', 'colour', 'dark',
            'letter', 'cones', 'draw_cones', 'draw_scores', 'draw_theta', 'reach', 'draw_titles', 'draw_frame',
            'draw_polytope', 'draw_law', 'draw_path', 'half_axes', 'enlargement', 'draw_maximizer', 'encode',
-           'draw_keys', 'draw_scene', 'PolytopePicture', 'describe', 'polytope_figure']
+           'draw_keys', 'draw_scene', 'Still', 'PolytopePicture', 'describe', 'polytope_figure']
 
-# %% ../nbs/api/22_plots.ipynb #72b16685
+# %% ../nbs/api/22_plots.ipynb #376b8ca3
 import struct
 import zlib
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from .noise import Noise
 from .perturbed import MonteCarlo, Perturbed
 from .sampling import Antithetic
 
-# %% ../nbs/api/22_plots.ipynb #2136b747
+# %% ../nbs/api/22_plots.ipynb #37814e98
 def polygon(points) -> Vertices:
     """The convex hull of points (n, 2) as a solver, with its corners (m, 2) counter-clockwise."""
     points = np.asarray(points, float)
@@ -55,7 +55,7 @@ def polygon(points) -> Vertices:
     first = np.argmin(np.round(np.arctan2(y, x) % (2 * np.pi), 6))
     return Vertices(jnp.asarray(np.roll(corners, -first, axis=0), float))
 
-# %% ../nbs/api/22_plots.ipynb #f7a5bea5
+# %% ../nbs/api/22_plots.ipynb #91b7b4ae
 def regular_polygon(n: int, radius: float = 1.0, turn: float = 0.0) -> Vertices:
     """The regular polygon with n >= 3 corners, turned by an angle in radians."""
     angles = turn + 2 * np.pi * np.arange(check_count(n, "n", least=3)) / n
@@ -71,7 +71,7 @@ def random_polygon(seed: int, n: int = 6) -> Vertices:
     angles, radii = 2 * np.pi * turns / n, rng.uniform(0.6, 1.4, n)
     return polygon(np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1))
 
-# %% ../nbs/api/22_plots.ipynb #ca0ba16a
+# %% ../nbs/api/22_plots.ipynb #f3cd89b8
 def check_polygon(solver) -> Vertices:
     """The solver itself, or an error unless its points are the corners of a convex polygon, counter-clockwise."""
     if not isinstance(solver, Vertices):
@@ -86,7 +86,7 @@ def check_polygon(solver) -> Vertices:
         "counter-clockwise: take polygon(points)"
     )
 
-# %% ../nbs/api/22_plots.ipynb #aae4a59c
+# %% ../nbs/api/22_plots.ipynb #b7d1f9a8
 @dataclass(frozen=True)
 class CornerLaw:
     """The empirical law over the corners of a polygon."""
@@ -116,7 +116,7 @@ class CornerLaw:
         law = (self.probabilities * apart.T) @ apart
         return law / (self.num_samples - 1) if self.num_samples > 1 else np.full((2, 2), np.nan)
 
-# %% ../nbs/api/22_plots.ipynb #9901118a
+# %% ../nbs/api/22_plots.ipynb #9c5a0377
 @dataclass(frozen=True)
 class PolytopeRecord(CornerLaw):
     """A perturbed maximizer over a polygon, in numbers: what Berthet et al. 2020, Fig. 1 shows."""
@@ -130,7 +130,7 @@ class PolytopeRecord(CornerLaw):
     path: np.ndarray  # (t, 2) the maximizer at the temperatures below
     temperatures: np.ndarray  # (t,) increasing; the last one is infinite
 
-# %% ../nbs/api/22_plots.ipynb #517840e6
+# %% ../nbs/api/22_plots.ipynb #2a7d1024
 def _method(num_samples):
     """The draws of the program that serves this M."""
     return MonteCarlo(next((size for size in (10_000, 100_000) if size >= num_samples), num_samples))
@@ -146,7 +146,7 @@ def _law(perturbed, theta, num_samples, key, shown):
     facts = {"scores": scores, "choices": choices, "counts": jnp.sum(counted, axis=0)}
     return facts | {"solution": perturbed.solver.solve(theta)}
 
-# %% ../nbs/api/22_plots.ipynb #2e7ee133
+# %% ../nbs/api/22_plots.ipynb #3c055ba4
 TEMPERATURES = np.append(np.geomspace(1e-3, 1e2, 76), np.inf)  # of the path: five decades, and the limit
 
 
@@ -168,7 +168,7 @@ def polytope_path(
     perturbed = Perturbed(solver, noise, 1.0, MonteCarlo(num_samples, Antithetic()))
     return np.asarray(_path(perturbed, theta, key, TEMPERATURES.astype(theta.dtype)))
 
-# %% ../nbs/api/22_plots.ipynb #37b4aa02
+# %% ../nbs/api/22_plots.ipynb #4d0bb55c
 def polytope_record(
     solver: Vertices,  # from `polygon`
     noise: Noise,
@@ -191,7 +191,7 @@ def polytope_record(
     facts = {"epsilon": float(epsilon), "noise": type(noise).__name__, "path": path, "temperatures": TEMPERATURES}
     return PolytopeRecord(**facts, **arrays)
 
-# %% ../nbs/api/22_plots.ipynb #bb0d7539
+# %% ../nbs/api/22_plots.ipynb #773e5db7
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8A7500", "#5A5A5A")
 INK = "#222222"
 MOVING = {"animated": True}  # drawn anew for each record, over what stands still
@@ -211,7 +211,7 @@ def letter(i: int) -> str:
     """The name of corner i: A to Z, then A1 to Z1, and so on."""
     return chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "")
 
-# %% ../nbs/api/22_plots.ipynb #b1bd2fce
+# %% ../nbs/api/22_plots.ipynb #e924a34b
 def cones(points: np.ndarray) -> np.ndarray:
     """Of the cone of each corner (m, 2) three unit vectors, (m, 3, 2): one side, the middle, the other side."""
     x, y = (np.roll(points, -1, axis=0) - points).T
@@ -220,7 +220,7 @@ def cones(points: np.ndarray) -> np.ndarray:
     angles = first[:, None] + ((last - first) % (2 * np.pi))[:, None] * np.array([0, 0.5, 1])
     return np.stack([np.cos(angles), np.sin(angles)], axis=2)
 
-# %% ../nbs/api/22_plots.ipynb #3cf5be24
+# %% ../nbs/api/22_plots.ipynb #bb1282e3
 Move = Callable[[PolytopeRecord], None]
 
 
@@ -247,7 +247,7 @@ def draw_scores(ax: Axes, record: PolytopeRecord) -> Move:
     move(record)
     return move
 
-# %% ../nbs/api/22_plots.ipynb #f4b0a26e
+# %% ../nbs/api/22_plots.ipynb #c3e0e0f9
 def draw_theta(ax: Axes, record: PolytopeRecord) -> Move:
     """The scores theta as an arrow from the origin."""
     scale = {"angles": "xy", "scale_units": "xy", "scale": 1, "units": "dots", "width": 2.5, "minlength": 2}
@@ -262,14 +262,14 @@ def draw_theta(ax: Axes, record: PolytopeRecord) -> Move:
     move(record)
     return move
 
-# %% ../nbs/api/22_plots.ipynb #84fd1c93
+# %% ../nbs/api/22_plots.ipynb #2fea83a3
 def reach(record: PolytopeRecord) -> float:
     """Half the width of the frame around the scores: a round number above |theta| + 2.5 epsilon."""
     least = 1.05 * np.abs(record.theta).max() + 2.5 * record.epsilon
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(step * power for step in (1, 2, 3, 5, 10) if step * power >= least))
 
-# %% ../nbs/api/22_plots.ipynb #77102e4e
+# %% ../nbs/api/22_plots.ipynb #6414860b
 def draw_titles(ax: Axes, title: str, first: str, second: str) -> Text:
     """A title, axis labels and few ticks; returns the empty line under the title."""
     ax.set_title(title, fontsize=11, pad=21)
@@ -297,7 +297,7 @@ def draw_frame(ax: Axes, record: PolytopeRecord) -> Move:
     move(record)
     return move
 
-# %% ../nbs/api/22_plots.ipynb #9f26768f
+# %% ../nbs/api/22_plots.ipynb #bffc3551
 def draw_polytope(ax: Axes, points: np.ndarray) -> None:
     """The polytope, filled, in a frame with room for labels."""
     ax.add_patch(Polygon(points, facecolor="#EFEFEC", edgecolor="#888888", linewidth=1.2, zorder=0))
@@ -324,7 +324,7 @@ def draw_law(ax: Axes, record: PolytopeRecord) -> Move:
     move(record)
     return move
 
-# %% ../nbs/api/22_plots.ipynb #15fd9ca0
+# %% ../nbs/api/22_plots.ipynb #9f85bc5c
 _HOLLOW = {"color": INK, "linestyle": "", "markerfacecolor": "white", "markeredgewidth": 1.4}
 MARKS = {  # styles of what the key explains
     "path": {"color": INK, "linewidth": 1.3, "zorder": 3},
@@ -334,7 +334,7 @@ MARKS = {  # styles of what the key explains
     "mean": {"color": INK, "linestyle": "", "marker": "o", "markersize": 8, "markeredgecolor": "white", "zorder": 6},
 }
 
-# %% ../nbs/api/22_plots.ipynb #363ba891
+# %% ../nbs/api/22_plots.ipynb #26d1742e
 def draw_path(ax: Axes, record: PolytopeRecord) -> Move:
     """The maximizer's path over temperatures, its two limits, and a dot at each power of ten."""
     line, decades, cold, hot = (
@@ -352,7 +352,7 @@ def draw_path(ax: Axes, record: PolytopeRecord) -> Move:
     move(record)
     return move
 
-# %% ../nbs/api/22_plots.ipynb #9e6aa826
+# %% ../nbs/api/22_plots.ipynb #5cd1b3e4
 def half_axes(record: PolytopeRecord) -> tuple[np.ndarray, float]:
     """Two standard errors along the axes of the error ellipse (2,), and the angle of the first axis in degrees."""
     sizes, axes = np.linalg.eigh(np.nan_to_num(record.covariance))
@@ -367,7 +367,7 @@ def enlargement(record: PolytopeRecord) -> int:
     times = [step * 10**power for power in range(3) for step in (1, 2, 5)]
     return next((t for t in times if t * size >= 0.05), 1000)
 
-# %% ../nbs/api/22_plots.ipynb #86172b70
+# %% ../nbs/api/22_plots.ipynb #bec6625d
 def _error_note(record: PolytopeRecord) -> str:
     """What the picture says of the ellipse."""
     if record.num_samples == 1:
@@ -377,7 +377,7 @@ def _error_note(record: PolytopeRecord) -> str:
     times = enlargement(record)
     return "ellipse: 2 standard errors" + (f", enlarged {times} times" if times > 1 else "")
 
-# %% ../nbs/api/22_plots.ipynb #c63a6bde
+# %% ../nbs/api/22_plots.ipynb #4e40510b
 def draw_maximizer(ax: Axes, record: PolytopeRecord) -> Move:
     """The perturbed maximizer, and the ellipse of two standard errors around it."""
     style = {"facecolor": "#22222230", "edgecolor": INK, "linewidth": 1.2, "zorder": 5}
@@ -395,7 +395,7 @@ def draw_maximizer(ax: Axes, record: PolytopeRecord) -> Move:
     move(record)
     return move
 
-# %% ../nbs/api/22_plots.ipynb #8c3e22ee
+# %% ../nbs/api/22_plots.ipynb #d4c439de
 def encode(pixels: np.ndarray, level: int = 3) -> bytes:
     """RGB or RGBA pixels (height, width, 3 or 4) as the bytes of an RGB PNG file, without filters."""
     height, width, _ = pixels.shape
@@ -410,7 +410,7 @@ def encode(pixels: np.ndarray, level: int = 3) -> bytes:
     parts = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks.items()]
     return b"".join([b"\x89PNG\r\n\x1a\n", *parts])
 
-# %% ../nbs/api/22_plots.ipynb #1b660821
+# %% ../nbs/api/22_plots.ipynb #75b7dc3b
 def draw_keys(figure: Figure) -> None:
     """What the marks on the polytope mean."""
     path = MARKS["path"] | {"marker": "o", "markersize": 3.5}
@@ -425,7 +425,7 @@ def draw_keys(figure: Figure) -> None:
         handles=keys, loc="lower center", ncols=4, frameon=False, handletextpad=0.4, columnspacing=1.4, fontsize=10
     )
 
-# %% ../nbs/api/22_plots.ipynb #5c0a56eb
+# %% ../nbs/api/22_plots.ipynb #df09d158
 def draw_scene(figure: Figure, record: PolytopeRecord) -> list[Move]:
     """All pieces on an empty figure."""
     left, right = figure.subplots(1, 2)
@@ -436,7 +436,37 @@ def draw_scene(figure: Figure, record: PolytopeRecord) -> list[Move]:
     on_left = [draw(left, record) for draw in (draw_frame, draw_scores, draw_theta)]
     return on_left + [draw(right, record) for draw in (draw_law, draw_path, draw_maximizer)]
 
-# %% ../nbs/api/22_plots.ipynb #44014fde
+# %% ../nbs/api/22_plots.ipynb #c54067f9
+class Still:
+    """An image of what stands still on a figure of two halves; what is still true of it isn't drawn again."""
+
+    def __init__(self, figure: Figure):
+        self.figure, self._right, self._both = figure, None, None
+
+    def check(self) -> None:
+        """Forget what Matplotlib says is no longer true."""
+        if self.figure.stale:
+            left, right = self.figure.axes
+            self._both = None
+            self._right = self._right if left.stale and not right.stale else None
+
+    def restore(self) -> None:
+        """Put the image on the canvas, and draw it where that must be."""
+        self.check()
+        canvas, left = self.figure.canvas, self.figure.axes[0]
+        if self._right is None:
+            left.set_visible(False)
+            canvas.draw()  # leaves out what moves
+            left.set_visible(True)
+            self._right = canvas.copy_from_bbox(self.figure.bbox)
+        if self._both is None:
+            canvas.restore_region(self._right)
+            self.figure.draw_artist(left)
+            self._both = canvas.copy_from_bbox(self.figure.bbox)
+        canvas.restore_region(self._both)
+        self.figure.stale = False
+
+# %% ../nbs/api/22_plots.ipynb #d6ca7b5f
 class PolytopePicture:
     """One figure that shows a record, and moves on to others."""
 
@@ -452,27 +482,23 @@ class PolytopePicture:
             self.figure.clear()
             self._points, self._moves = record.points, draw_scene(self.figure, record)
             self._moving = sorted(self.figure.findobj(Artist.get_animated), key=Artist.get_zorder)
+            self._still = Still(self.figure)
         for move in self._moves:
             move(record)
-        if self.figure.stale:  # something moved that stands still for most records
-            self._still = None
+        self._still.check()
         return self
 
     def png(self, level: int = 3) -> bytes:
         """The figure as it stands, as the bytes of a PNG file of 920 x 490 pixels; level 9 is smallest and slow."""
-        canvas = self.figure.canvas
-        if self._still is None or self.figure.stale:
-            canvas.draw()  # all but what moves
-            self._still = canvas.copy_from_bbox(self.figure.bbox)
-        canvas.restore_region(self._still)
+        self._still.restore()
         for artist in self._moving:
             artist.axes.draw_artist(artist)
-        return encode(np.asarray(canvas.buffer_rgba()), level)
+        return encode(np.asarray(self.figure.canvas.buffer_rgba()), level)
 
     def _repr_png_(self):
         return self.png(level=9)
 
-# %% ../nbs/api/22_plots.ipynb #74de701b
+# %% ../nbs/api/22_plots.ipynb #52f5e93a
 def describe(record: PolytopeRecord) -> str:
     """The numbers of a record in one line of text."""
 

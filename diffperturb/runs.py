@@ -467,7 +467,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 def _is_table(content) -> bool:
     return isinstance(content, list) and bool(content) and all(isinstance(row, dict) for row in content)
 
-# %% ../nbs/api/24_runs.ipynb #69e7488d
+# %% ../nbs/api/24_runs.ipynb #d9b9d54e
 def _kernel():
     """A kernel manager that starts kernels of this Python."""
     from ipykernel.kernelspec import make_ipkernel_cmd
@@ -477,12 +477,12 @@ def _kernel():
     class ThisPython(AsyncKernelManager):
         @property
         def kernel_spec(self):
-            command = make_ipkernel_cmd(python_arguments=["-Xfrozen_modules=off"]) + ["--log-level=ERROR"]
+            command = make_ipkernel_cmd(python_arguments=["-Xfrozen_modules=off"]) + ["--log-level=CRITICAL"]
             return KernelSpec(argv=command, display_name="python3", language="python", interrupt_mode="signal")
 
     return ThisPython
 
-# %% ../nbs/api/24_runs.ipynb #6e566768
+# %% ../nbs/api/24_runs.ipynb #c79d649b
 def _execute(path: Path, changed: dict, progress: bool) -> dict:
     """Execute a notebook in place with other parameters; raises RunFailed at the first cell that fails."""
     papermill = _extra("papermill")
@@ -500,14 +500,18 @@ def _execute(path: Path, changed: dict, progress: bool) -> dict:
     except papermill.PapermillExecutionError as e:
         raise _failure(e.exec_count, e.source, e.ename, e.evalue) from e
     except Exception as e:  # the kernel died, or never came up
-        raise _failure(None, "", type(e).__name__, str(e)) from e
+        reached = [
+            c for c in _load(path)["cells"] if c["metadata"].get("papermill", {}).get("status") not in (None, "pending")
+        ]
+        why = "the kernel died, for lack of memory perhaps" if type(e).__name__ == "DeadKernelError" else str(e)
+        raise _failure(None, reached[-1]["source"] if reached else "", type(e).__name__, why) from e
     nb = _load(path)
     for cell in nb["cells"]:
         if cell["cell_type"] == "code" and cell["metadata"]["papermill"]["status"] != "completed":
-            raise _failure(None, cell["source"], "EarlyExit", "the notebook left before this cell")
+            raise _failure(None, cell["source"], "EarlyExit", "the notebook left before its end")
     return nb
 
-# %% ../nbs/api/24_runs.ipynb #d9129bd0
+# %% ../nbs/api/24_runs.ipynb #e7e499af
 def _failure(count, source: str, name: str, message: str) -> RunFailed:
     """What went wrong, and in which cell."""
     lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -516,7 +520,7 @@ def _failure(count, source: str, name: str, message: str) -> RunFailed:
     message = (message.strip().splitlines() or [""])[0]
     line = lines[0].strip() if lines else ""
     line = line if len(line) <= 48 else line[:45] + "..."
-    where = f", at In [{count}] `{line}`" if count else f", before `{line}`" if line else ""
+    where = f", at In [{count}] `{line}`" if count else f", at `{line}`" if line else ""
     failed = RunFailed(f"{name}: {message}{where}")
     failed.error = {"cell": count, "line": line, "name": name, "message": message, "text": str(failed)}
     return failed

@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'WIDE', 'WIDTH', 'NOISES', 'POLYGONS', 'slider', 'log_slider', 'power_slider', 'choice', 'Seed', 'only_for',
            'parse_points', 'alert', 'status', 'Explorer', 'choose_polygon', 'polytope_controls', 'polytope_explorer']
 
-# %% ../nbs/api/23_widgets.ipynb #955934b1
+# %% ../nbs/api/23_widgets.ipynb #5646ad6b
 import base64
 import re
 from collections.abc import Callable
@@ -46,7 +46,7 @@ from diffperturb.plots import (
     regular_polygon,
 )
 
-# %% ../nbs/api/23_widgets.ipynb #734da70a
+# %% ../nbs/api/23_widgets.ipynb #c99f2a2f
 STYLE = {"description_width": "8em"}
 WIDE = {"width": "auto"}
 
@@ -73,7 +73,7 @@ def choice(name: str, options, value) -> Dropdown:
     """A choice from a list."""
     return Dropdown(options=list(options), value=value, description=name, style=STYLE, layout=WIDE)
 
-# %% ../nbs/api/23_widgets.ipynb #61360202
+# %% ../nbs/api/23_widgets.ipynb #d5b97157
 class Seed(HBox):
     """A whole number >= 0, and a button for the next one."""
 
@@ -87,7 +87,7 @@ class Seed(HBox):
         super().__init__([number, more])
         link((number, "value"), (self, "value"))
 
-# %% ../nbs/api/23_widgets.ipynb #cec47c96
+# %% ../nbs/api/23_widgets.ipynb #8db62b92
 def only_for(control: Widget, chooser: Widget, value) -> Widget:
     """The control itself, shown only while the chooser has this value."""
 
@@ -114,7 +114,7 @@ def parse_points(text: str) -> list[list[float]]:
         )
     return points
 
-# %% ../nbs/api/23_widgets.ipynb #1bbee434
+# %% ../nbs/api/23_widgets.ipynb #5fa8bf89
 WIDTH = 920  # pixels, of a picture
 
 
@@ -129,7 +129,7 @@ def status(words: str) -> str:
     """A line of HTML that screen readers read when it changes."""
     return f'<div role="status" style="line-height: 1.5">{escape(words)}</div>'
 
-# %% ../nbs/api/23_widgets.ipynb #65026b71
+# %% ../nbs/api/23_widgets.ipynb #912c47fa
 class Explorer(VBox):
     """Controls above one picture that follows them."""
 
@@ -167,7 +167,7 @@ class Explorer(VBox):
         picture = base64.b64encode(self.picture.value).decode()
         return {**super()._repr_mimebundle_(**kwargs), "image/png": picture}
 
-# %% ../nbs/api/23_widgets.ipynb #0bb1139b
+# %% ../nbs/api/23_widgets.ipynb #b3a9cc09
 NOISES = {type(n).__name__: n for n in (Normal(), Gumbel(), CentredGumbel(), Laplace(), Logistic())}
 POLYGONS = ("square", "hexagon", "random", "your own")
 
@@ -180,7 +180,7 @@ def choose_polygon(polytope: str, shape: int, corners: str) -> Vertices:
         return random_polygon(shape)
     return regular_polygon(6) if polytope == "hexagon" else polygon([[1, 1], [-1, 1], [-1, -1], [1, -1]])
 
-# %% ../nbs/api/23_widgets.ipynb #ed03be1c
+# %% ../nbs/api/23_widgets.ipynb #7b408d54
 def polytope_controls() -> dict[str, Widget]:
     """The controls of `polytope_explorer`, by name."""
     polytope = choice("polytope", POLYGONS, "square")
@@ -198,7 +198,7 @@ def polytope_controls() -> dict[str, Widget]:
         "corners": only_for(corners, polytope, "your own"),
     }
 
-# %% ../nbs/api/23_widgets.ipynb #e66ad1de
+# %% ../nbs/api/23_widgets.ipynb #95a6f185
 def polytope_explorer() -> Explorer:
     """The law over the corners of a polygon, the perturbed maximizer and its path, with sliders."""
     pictures = []  # one, made by the first record
