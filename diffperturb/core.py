@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,25 @@ def value(cls):
     """Class decorator: a frozen dataclass, registered with JAX as a pytree; it can be compared and hashed."""
     cls.__eq__ = lambda self, other: type(self) is type(other) and _identity(self) == _identity(other)
     cls.__hash__ = lambda self: hash(_identity(self))
-    return jax.tree_util.register_dataclass(dataclass(frozen=True, eq=False)(cls))
+    cls = dataclass(frozen=True, eq=False)(cls)
+    data = [f.name for f in fields(cls) if not f.metadata.get("static")]
+    fixed = [f.name for f in fields(cls) if f.metadata.get("static")]
+    keys = [jax.tree_util.GetAttrKey(name) for name in data]
+
+    def flatten(self):
+        return [getattr(self, name) for name in data], (cls, *(getattr(self, name) for name in fixed))
+
+    def flatten_with_keys(self):
+        leaves, facts = flatten(self)
+        return list(zip(keys, leaves, strict=True)), facts
+
+    def unflatten(facts, leaves):
+        self = object.__new__(cls)
+        self.__dict__.update(zip(data, leaves, strict=True), **dict(zip(fixed, facts[1:], strict=True)))
+        return self
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 # %% ../nbs/api/00_core.ipynb #b50bedf5
 def inner(
