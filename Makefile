@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JUPYTER_AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup hooks lab app run test docs readme lint format prepare lock clean
+.PHONY: help setup hooks lab app run bench test docs readme lint format prepare lock clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ app: $(READY)  ## serve the explorers as apps, without code
 
 run: $(READY)  ## run the first experiment in a short form, without a browser
 	$(BIN)/diffperturb run classification --short
+
+bench: $(READY)  ## time the operators against their peers (quiet machine, ten minutes)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
+	$(BIN)/python benchmarks/operators.py --out benchmarks/results
 
 # --- check
 

@@ -11,8 +11,8 @@ config.read(here / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 
 extras = {name.removesuffix("_requirements"): cfg[name].split() for name in cfg if name.endswith("_requirements")}
-# `dev` is everything that a contributor needs: all extras that run without a GPU.
-extras["dev"] = sorted({r for name, rs in extras.items() if name != "cuda" for r in rs})
+# `dev` is everything that a contributor needs: all extras but the GPU's, and the peers that benchmarks compare with.
+extras["dev"] = sorted({r for name, rs in extras.items() if name not in ("cuda", "bench") for r in rs})
 
 setup(
     name=cfg["lib_name"],

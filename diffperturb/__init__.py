@@ -6,6 +6,7 @@ from diffperturb.core import Function, Solver, Vertices, inner, run_time_checks
 from diffperturb.exact import Exact
 from diffperturb.jacobians import Regression, Score
 from diffperturb.losses import FenchelYoungLoss
+from diffperturb.multiplicative import MultiplicativePerturbed
 from diffperturb.noise import (
     CentredGumbel,
     Density,
@@ -18,8 +19,9 @@ from diffperturb.noise import (
     StudentT,
     SumOfGamma,
 )
-from diffperturb.perturbed import MonteCarlo, Perturbed, Samples
+from diffperturb.perturbed import Measured, MonteCarlo, Perturbed, Samples
 from diffperturb.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
+from diffperturb.sharding import Sharded
 from diffperturb.solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "Gumbel",
     "Laplace",
     "Logistic",
+    "Measured",
     "MonteCarlo",
+    "MultiplicativePerturbed",
     "Normal",
     "Orthogonal",
     "Perturbed",
@@ -45,6 +49,7 @@ __all__ = [
     "Samples",
     "Scaled",
     "Score",
+    "Sharded",
     "Sobol",
     "Solver",
     "Sorting",

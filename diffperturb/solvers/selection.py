@@ -31,9 +31,18 @@ def _on_rows(fn, x: np.ndarray) -> np.ndarray:
     return np.concatenate(list(_workers.map(fn, np.array_split(rows, parts)))).reshape(x.shape)
 
 
+def _is_split_cpu() -> bool:
+    try:
+        return jax.local_device_count("cpu") > 1
+    except RuntimeError:  # no CPU among the platforms
+        return False
+
+
 def per_platform(on_host, on_device, theta: Array, dtype) -> Array:
     """`on_device(theta)` in XLA, or the equal `on_host(rows)` in NumPy where the program runs on a CPU."""
     theta = jax.lax.stop_gradient(theta)
+    if _is_split_cpu():
+        return on_device(theta)
     out = jax.ShapeDtypeStruct(theta.shape, dtype)
     host = lambda t: jax.pure_callback(partial(_on_rows, on_host), out, t, vmap_method="expand_dims")
     return jax.lax.platform_dependent(theta, cpu=host, default=on_device)
