@@ -1,19 +1,23 @@
-"""Perturbed operators against optax, in one process: time, squared error of the gradient, growth.
+"""Perturbed operators against optax and jaxopt, in one process: time, squared error of the gradient, memory, growth.
 
-    python benchmarks/operators.py [--out FILE.json] [--repeats 5] [--quick]
+    make bench      or      python benchmarks/operators.py [--out FOLDER] [--repeats 5] [--quick]
 
 Every figure is a ratio of medians over alternating runs on the same inputs: batch 32, d = 100, M = 1000,
-normal noise at 0.1, float32, unless a row says otherwise. Above 1, diffperturb is faster.
+normal noise at 0.1, float32, unless a row says otherwise. A ratio is peer over diffperturb, with the faster
+of the two peers; above 1, diffperturb is faster. The folder gets operators.json, operators.txt and operators.png.
 """
 
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import jaxopt
 import numpy as np
 import optax
 
@@ -48,11 +52,20 @@ def ours(solver, method, sigma=SIGMA, noise=None):
     return lambda t, key: jax.vmap(lambda t, k: p(t, key=k))(t, jax.random.split(key, len(t)))
 
 
-def theirs(hard, num_samples=M, sigma=SIGMA):
-    """optax's operator on the same decision, instance by instance as well (on a whole batch its gradient mixes them)."""
+def of_optax(hard, num_samples=M, sigma=SIGMA, instancewise=True):
+    """optax's operator on the same decision; instance by instance, its gradient doesn't mix the batch."""
     make = optax.perturbations.make_perturbed_fun
     f = make(hard, num_samples=num_samples, sigma=sigma, noise=optax.perturbations.Normal())
+    if not instancewise:
+        return lambda t, key: f(key, t)
     return lambda t, key: jax.vmap(lambda t, k: f(k, t))(t, jax.random.split(key, len(t)))
+
+
+def of_jaxopt(hard, num_samples=M, sigma=SIGMA):
+    """jaxopt's operator on the same decision, with its control variate off, as it comes."""
+    make = jaxopt.perturbations.make_perturbed_argmax
+    f = make(hard, num_samples=num_samples, sigma=sigma, noise=jaxopt.perturbations.Normal())
+    return lambda t, key: jax.vmap(lambda t, k: f(t, k))(t, jax.random.split(key, len(t)))
 
 
 def with_gradient(operator, direction):
@@ -60,65 +73,49 @@ def with_gradient(operator, direction):
     return jax.jit(jax.value_and_grad(lambda t, key: jnp.sum(operator(t, key) * direction)))
 
 
-def speed(repeats: int) -> list[dict]:
-    """Forward and forward with gradient, at equal M, and the bare solver on drawn noise."""
+def race(name: str, operator, repeats: int) -> dict:
+    """Medians of ours and the peers', forward and with the gradient, all in turn, and the ratios to the faster peer."""
     theta, key = jax.random.normal(jax.random.key(0), (BATCH, D)), jax.random.key(1)
-    direction, rows = jax.random.normal(jax.random.key(2), theta.shape), []
+    direction = jax.random.normal(jax.random.key(2), theta.shape)
+    _, hard = TASKS[name]
+    peers = {
+        "optax": of_optax(hard, instancewise=False),
+        "optax, vmap": of_optax(hard),
+        "jaxopt": of_jaxopt(hard),
+    }
+    row = {"task": name, "milliseconds": {}}
+    for kind, prepare in (("forward", jax.jit), ("gradient", lambda f: with_gradient(f, direction))):
+        calls = {who: prepare(f) for who, f in ({"ours": operator} | peers).items()}
+        t = medians({who: lambda f=f: f(theta, key) for who, f in calls.items()}, repeats)
+        row[f"{kind}_ratio"] = min(t[peer] for peer in peers) / t["ours"]
+        row["milliseconds"][kind] = {who: round(1e3 * s, 3) for who, s in t.items()}
+    return row
+
+
+def speed(repeats: int) -> list[dict]:
+    """Monte-Carlo at equal M, and its overhead over noise and solver by themselves."""
+    theta, key, rows = jax.random.normal(jax.random.key(0), (BATCH, D)), jax.random.key(1), []
     scores = theta[:, None] + SIGMA * jax.random.normal(key, (BATCH, M, D))
-    for name, (solver, hard) in TASKS.items():
-        a, b = ours(solver, dp.MonteCarlo(M)), theirs(hard)
-        forward, grads = [jax.jit(f) for f in (a, b)], [with_gradient(f, direction) for f in (a, b)]
-        draw = jax.jit(lambda k: jax.vmap(lambda k: dp.Normal().sample(k, (M, D)))(jax.random.split(k, BATCH)))
-        bare = jax.jit(jax.vmap(jax.vmap(solver.solve)))
-        t = medians(
-            {
-                "ours": lambda f=forward[0]: f(theta, key),
-                "optax": lambda f=forward[1]: f(theta, key),
-                "ours, gradient": lambda f=grads[0]: f(theta, key),
-                "optax, gradient": lambda f=grads[1]: f(theta, key),
-                "noise": lambda: draw(key),
-                "solver": lambda: bare(scores),
-            },
-            repeats,
-        )
-        rows.append(
-            {
-                "task": name,
-                "forward_ratio": t["optax"] / t["ours"],
-                "gradient_ratio": t["optax, gradient"] / t["ours, gradient"],
-                "overhead": t["ours"] / (t["noise"] + t["solver"]),
-                "milliseconds": {k: round(1e3 * v, 2) for k, v in t.items()},
-            }
-        )
+    draw = jax.jit(lambda k: jax.vmap(lambda k: dp.Normal().sample(k, (M, D)))(jax.random.split(k, BATCH)))
+    for name, (solver, _) in TASKS.items():
+        operator, bare = ours(solver, dp.MonteCarlo(M)), jax.jit(jax.vmap(jax.vmap(solver.solve)))
+        whole = jax.jit(operator)
+        calls = {"ours": lambda f=whole: f(theta, key), "noise": lambda: draw(key), "solver": lambda f=bare: f(scores)}
+        t = medians(calls, repeats)
+        rows.append(race(name, operator, repeats) | {"overhead": t["ours"] / (t["noise"] + t["solver"])})
     return rows
 
 
 def exactness(repeats: int) -> list[dict]:
-    """Exact forms against optax at M = 1000: speed, and the error against double precision."""
-    theta, key = jax.random.normal(jax.random.key(0), (BATCH, D)), jax.random.key(1)
-    direction, rows = jax.random.normal(jax.random.key(2), theta.shape), []
-    for name, (solver, hard) in TASKS.items():
-        try:
-            dp.Perturbed(solver, dp.Normal(), SIGMA, dp.Exact())(theta[0])
-        except TypeError:
-            continue  # no exact form
-        a, b = ours(solver, dp.Exact()), theirs(hard)
-        single = jax.jit(a)(theta, key)
+    """Exact forms against the peers at M = 1000: speed, and the error of single against double precision."""
+    theta, key, rows = jax.random.normal(jax.random.key(0), (BATCH, D)), jax.random.key(1), []
+    for name, (solver, _) in TASKS.items():
+        operator = ours(solver, dp.Exact())
+        single = jax.jit(operator)(theta, key)
         with jax.enable_x64(True):
-            double = jax.jit(ours(solver, dp.Exact()))(np.asarray(theta, np.float64), key)
-            error = float(np.max(np.abs(np.asarray(single, np.float64) - np.asarray(double))))
-        fa, fb, ga, gb = jax.jit(a), jax.jit(b), with_gradient(a, direction), with_gradient(b, direction)
-        t = medians({"ours": lambda: fa(theta, key), "optax": lambda: fb(theta, key)}, repeats)
-        g = medians({"ours": lambda: ga(theta, key), "optax": lambda: gb(theta, key)}, repeats)
-        rows.append(
-            {
-                "task": name,
-                "forward_ratio": t["optax"] / t["ours"],
-                "gradient_ratio": g["optax"] / g["ours"],
-                "error": error,
-                "milliseconds": {"ours": 1e3 * t["ours"], "ours, gradient": 1e3 * g["ours"]},
-            }
-        )
+            double = np.asarray(jax.jit(operator)(np.asarray(theta, np.float64), key))
+        error = float(np.max(np.abs(np.asarray(single, np.float64) - double)))
+        rows.append(race(name, operator, repeats) | {"error": error})
     return rows
 
 
@@ -142,7 +139,9 @@ def efficiency(repeats: int, keys: int = 24) -> list[dict]:
             ours(solver, dp.MonteCarlo(2**18, dp.Antithetic(), dp.Regression(), 2**13), sigma), direction
         )
         truth = np.mean([np.asarray(reference(theta, jax.random.key(100 + i))[1]) for i in range(2)], axis=0)
-        operators = {"optax": theirs(hard, 1024, sigma)} | {k: ours(solver, m, sigma) for k, m in METHODS.items()}
+        operators = {"optax": of_optax(hard, 1024, sigma), "jaxopt": of_jaxopt(hard, 1024, sigma)} | {
+            k: ours(solver, m, sigma) for k, m in METHODS.items()
+        }
         functions = {k: with_gradient(f, direction) for k, f in operators.items()}
         seconds = medians({k: lambda f=f: f(theta, jax.random.key(0)) for k, f in functions.items()}, repeats)
         for method, f in functions.items():
@@ -152,7 +151,7 @@ def efficiency(repeats: int, keys: int = 24) -> list[dict]:
         product = {r["method"]: r["squared_error"] * r["seconds"] for r in rows if r["task"] == name}
         for r in rows:
             if r["task"] == name:
-                r["gain"] = product["optax"] / product[r["method"]]
+                r["gain"] = product["optax"] / product[r["method"]]  # over optax with its y*(theta) baseline
     return rows
 
 
@@ -160,13 +159,72 @@ def growth(repeats: int, most: int) -> list[dict]:
     """Seconds of ranking with its gradient as M, the batch and d grow, in chunks of 4096 draws."""
     rows = []
     sizes = [("M", m, 1, D) for m in (10, 100, 1000, 10_000, 100_000, 1_000_000) if m <= most]
-    sizes += [("batch", 1000, b, D) for b in (1, 4, 16, 64)] + [("d", 1000, 8, d) for d in (10, 30, 100, 300)]
+    sizes += [("batch", 1000, b, D) for b in (1, 4, 16, 64, 256)] + [
+        ("d", 1000, 8, d) for d in (10, 30, 100, 300, 1000)
+    ]
     for what, m, batch, d in sizes:
         theta = jax.random.normal(jax.random.key(0), (batch, d))
         f = with_gradient(ours(dp.Ranking(), dp.MonteCarlo(m, chunk_size=4096)), theta)
         seconds = medians({"ours": lambda f=f, t=theta: f(t, jax.random.key(1))}, min(repeats, 3))["ours"]
         rows.append({"grows": what, "M": m, "batch": batch, "d": d, "seconds": seconds})
     return rows
+
+
+PEAK = """
+import resource, jax, jax.numpy as jnp, diffperturb as dp
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.ones(3)))
+before = peak()
+p = dp.Perturbed(dp.Argmax(), dp.Normal(), 0.1, dp.MonteCarlo({num_samples}, chunk_size=1024))
+t = jax.random.normal(jax.random.key(0), ({batch}, {d}))
+f = jax.jit(jax.value_and_grad(lambda t, k: jnp.sum(t * jax.vmap(lambda t, k: p(t, key=k))(t, k))))
+jax.block_until_ready(f(t, jax.random.split(jax.random.key(1), {batch})))
+print(peak() - before)
+"""
+
+
+def memory(most: int) -> list[dict]:
+    """GiB above the import at the peak of value and gradient, batch 32, d = 100, in chunks of 1024; own processes."""
+    rows = []
+    for num_samples in (m for m in (10_000, 100_000, 1_000_000) if m <= most):
+        program = PEAK.format(num_samples=num_samples, batch=BATCH, d=D)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        rows.append({"M": num_samples, "batch": BATCH, "d": D, "GiB": float(done.stdout)})
+    return rows
+
+
+def plots(report: dict, path: Path) -> None:
+    """Ratios per task, time x squared error, and growth, in one figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colours = ["#0072B2", "#E69F00", "#009E73"]
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
+    for axis, part, goal in zip(axes, ("speed at equal M", "exact forms"), ((3, 8, 5), 500), strict=False):
+        rows, x = report[part], np.arange(3)
+        for i, kind in enumerate(("forward", "gradient")):
+            axis.bar(x + 0.35 * i - 0.18, [r[f"{kind}_ratio"] for r in rows], 0.33, color=colours[i], label=kind)
+        axis.hlines(np.broadcast_to(goal, 3), x - 0.4, x + 0.4, "k", lw=1, ls="--", label="goal")
+        axis.set(
+            xticks=x, xticklabels=[r["task"] for r in rows], ylabel="times faster than the faster peer", title=part
+        )
+        axis.set_yscale("log" if part == "exact forms" else "linear")
+        axis.legend(fontsize=8, frameon=False)
+    best = {t: max((r for r in report["efficiency"] if r["task"] == t), key=lambda r: r["gain"]) for t in PROBLEMS}
+    axes[2].bar(list(best), [r["gain"] for r in best.values()], 0.5, color=colours[2])
+    for i, (row, goal) in enumerate(zip(best.values(), (40, 8, 8), strict=True)):
+        axes[2].annotate(row["method"].replace(", ", "\n"), (i, row["gain"]), ha="center", va="bottom", fontsize=8)
+        axes[2].hlines(goal, i - 0.4, i + 0.4, "k", lw=1, ls="--")
+    axes[2].set(yscale="log", ylabel="times less than optax", title="time × squared error of the gradient")
+    axes[2].margins(y=0.25)
+    for colour, what in zip(colours, ("M", "batch", "d"), strict=True):
+        rows = [r for r in report["growth"] if r["grows"] == what]
+        axes[3].loglog([r[what] for r in rows], [r["seconds"] for r in rows], "o-", ms=4, color=colour, label=what)
+    axes[3].set(xlabel="size of what grows", ylabel="seconds, ranking with gradient", title="growth (linear: slope 1)")
+    axes[3].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=130)
 
 
 def table(title: str, rows: list[dict], columns: list[str]) -> str:
@@ -180,35 +238,35 @@ def table(title: str, rows: list[dict], columns: list[str]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="write all figures as JSON")
+    parser.add_argument("--out", type=Path, help="folder for operators.json, operators.txt and operators.png")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs of each function (5)")
     parser.add_argument("--quick", action="store_true", help="leave out the largest sizes")
     args = parser.parse_args()
-    device = jax.devices()[0]
+    device, most = jax.devices()[0], 10**5 if args.quick else 10**6
     report = {
         "device": f"{device.platform}: {device.device_kind}",
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "versions": {"jax": jax.__version__, "optax": optax.__version__, "diffperturb": dp.__version__},
+        "machine": f"{platform.machine()}, {platform.system()}, {len(jax.devices())} device(s)",
+        "versions": {m.__name__: m.__version__ for m in (jax, optax, jaxopt, dp)},
     }
-    print(report)
-    for name, rows, columns in (
-        (
-            "speed at equal M",
-            speed(args.repeats),
-            ["task", "forward_ratio", "gradient_ratio", "overhead", "milliseconds"],
-        ),
-        ("exact forms", exactness(args.repeats), ["task", "forward_ratio", "gradient_ratio", "error", "milliseconds"]),
-        (
-            "time x squared error of the gradient",
-            efficiency(args.repeats),
-            ["task", "method", "squared_error", "seconds", "gain"],
-        ),
-        ("growth", growth(args.repeats, 10**5 if args.quick else 10**6), ["grows", "M", "batch", "d", "seconds"]),
-    ):
-        report[name] = rows
-        print(table(name, rows, columns), flush=True)
+    print(report, flush=True)
+    ratios = ["task", "forward_ratio", "gradient_ratio"]
+    parts = (
+        ("speed at equal M", lambda: speed(args.repeats), [*ratios, "overhead", "milliseconds"]),
+        ("exact forms", lambda: exactness(args.repeats), [*ratios, "error", "milliseconds"]),
+        ("efficiency", lambda: efficiency(args.repeats), ["task", "method", "squared_error", "seconds", "gain"]),
+        ("memory", lambda: memory(most), ["M", "batch", "d", "GiB"]),
+        ("growth", lambda: growth(args.repeats, most), ["grows", "M", "batch", "d", "seconds"]),
+    )
+    text = []
+    for name, measure, columns in parts:
+        report[name] = measure()
+        text.append(table(name, report[name], columns))
+        print(text[-1], flush=True)
     if args.out:
-        args.out.write_text(json.dumps(report, indent=1))
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "operators.json").write_text(json.dumps(report, indent=1) + "\n")
+        (args.out / "operators.txt").write_text("\n".join(text).strip() + "\n")
+        plots(report, args.out / "operators.png")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 __version__ = "0.1.0"
 
 from diffperturb.core import Function, Solver, Vertices, inner, run_time_checks
+from diffperturb.estimation import estimate
 from diffperturb.exact import Exact
 from diffperturb.jacobians import Regression, Score
-from diffperturb.losses import FenchelYoungLoss
+from diffperturb.losses import FenchelYoungLoss, Regularizer
 from diffperturb.multiplicative import MultiplicativePerturbed
 from diffperturb.noise import (
     CentredGumbel,
@@ -46,6 +47,7 @@ __all__ = [
     "Perturbed",
     "Ranking",
     "Regression",
+    "Regularizer",
     "Samples",
     "Scaled",
     "Score",
@@ -58,6 +60,7 @@ __all__ = [
     "SumOfGamma",
     "TopK",
     "Vertices",
+    "estimate",
     "inner",
     "run_time_checks",
 ]

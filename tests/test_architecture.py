@@ -16,6 +16,7 @@ STRANGERS = {
     "noise": {"solvers"},
     "perturbed": {"solvers"},
     "losses": {"jacobians"},
+    "estimation": {"jacobians", "solvers"},
 }
 # Rooms that nothing imports, but for those named.
 LEAVES = {"theory": set(), "diagnostics": set(), "plots": {"widgets"}, "widgets": set(), "runs": set(), "site": set()}
