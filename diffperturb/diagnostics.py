@@ -86,10 +86,10 @@ class Comparison:
 
     def table(self) -> str:
         """The comparison as text, times and products relative to the best."""
-        lines = [f"{'method':40} {'M':>6} {'value error':>12} {'gradient error':>15} {'ms':>8} {'product':>8}"]
+        lines = [f"{'method':44} {'M':>6} {'value error':>12} {'gradient error':>15} {'ms':>8} {'product':>8}"]
         for row in self.rows:
             lines.append(
-                f"{row.name:40} {row.method.num_samples:>6} {row.value_error:>12.2e} {row.gradient_error:>15.2e} "
+                f"{row.name:44} {row.method.num_samples:>6} {row.value_error:>12.2e} {row.gradient_error:>15.2e} "
                 f"{1e3 * row.seconds:>8.2f} {row.product / self.rows[0].product:>7.1f}x"
             )
         return "\n".join([*lines, f"errors: squared, relative; against {self.reference}"])
