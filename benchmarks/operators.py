@@ -13,13 +13,14 @@ import platform
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxopt
 import numpy as np
 import optax
+from jaxopt import perturbations as peer
 
 import diffperturb as dp
 
@@ -63,8 +64,8 @@ def of_optax(hard, num_samples=M, sigma=SIGMA, instancewise=True):
 
 def of_jaxopt(hard, num_samples=M, sigma=SIGMA):
     """jaxopt's operator on the same decision, with its control variate off, as it comes."""
-    make = jaxopt.perturbations.make_perturbed_argmax
-    f = make(hard, num_samples=num_samples, sigma=sigma, noise=jaxopt.perturbations.Normal())
+    make = peer.make_perturbed_argmax
+    f = make(hard, num_samples=num_samples, sigma=sigma, noise=peer.Normal())
     return lambda t, key: jax.vmap(lambda t, k: f(t, k))(t, jax.random.split(key, len(t)))
 
 
@@ -246,7 +247,7 @@ def main():
     report = {
         "device": f"{device.platform}: {device.device_kind}",
         "machine": f"{platform.machine()}, {platform.system()}, {len(jax.devices())} device(s)",
-        "versions": {m.__name__: m.__version__ for m in (jax, optax, jaxopt, dp)},
+        "versions": {name: version(name) for name in ("jax", "optax", "jaxopt", "numpy", "diffperturb")},
     }
     print(report, flush=True)
     ratios = ["task", "forward_ratio", "gradient_ratio"]

@@ -225,7 +225,8 @@ def order_means(
     """E[S_(1)], ..., E[S_(k)], the means of the k largest perturbed scores in decreasing order."""
     law, d = _law(noise, theta.dtype), len(theta)
     fixed, width = stop_gradient((theta, epsilon))
-    base, shift = _places(noise, law, fixed, width, min(d, k + 2 * math.ceil(math.sqrt(k))))
+    more = math.ceil((2 if theta.dtype == jnp.float32 else 6) * math.sqrt(k))  # places below, for the k-th largest
+    base, shift = _places(noise, law, fixed, width, min(d, k + more))
     start = base[:k] + width * shift[:k]
     base = jnp.append(base, jnp.repeat(fixed, len(law.kinks)))
     shift = jnp.append(shift, jnp.tile(jnp.asarray(law.kinks, theta.dtype), d))
@@ -371,8 +372,8 @@ def _positive_part(noise, t):
     shift = jnp.sort(jnp.append(kinks, -t))
     offset, weight = _cells(law, jnp.zeros_like(shift), shift, jnp.ones_like(t))
     below, above = _distribution(noise, jnp.clip(offset, law.low, law.high))
-    inside = jnp.where(offset < kinks[0], -below, above) * (offset > -t)
-    return jnp.maximum(t + kinks[0], 0) + jnp.sum(inside * weight)
+    inside = jnp.where(offset < kinks[0], -below, above)
+    return jnp.maximum(t + kinks[0], 0) + jnp.sum(jnp.where(offset > -t, inside * weight, 0))
 
 
 @_positive_part.defjvp
