@@ -86,6 +86,13 @@ def _law(noise, dtype):
             f"the tails of {noise} are too heavy for an exact form in {jnp.dtype(dtype)}: "
             "use method=MonteCarlo(num_samples)"
         )
+    mass = np.exp(log_pdf) * far * math.log(far[1] / far[0])  # a trapezoid rule in the logarithm of the distance
+    total, mean = np.sum(mass), centre + np.sum((mass[1] - mass[0]) * far)
+    if not (abs(total - 1) < 1e-3 and abs(mean - noise.mean) < 1e-2 * scale):
+        raise ValueError(
+            f"the density of {noise} has the integral {total:.4g} and the mean {mean:.4g}, "
+            f"wanted 1 and the mean that it states, {noise.mean:.4g}: look at its log_pdf, mean and symmetric"
+        )
     below, above = (float(far[np.max(np.flatnonzero(m), initial=0) + 1]) for m in matters)
     kinks = tuple(getattr(noise, "kinks", () if noise.smoothness == math.inf else (centre,)))
     return _Law(centre, scale, centre - below, centre + above, kinks)
