@@ -67,15 +67,17 @@ def _over_events(a: Array, b: Array) -> Array:
 
 def log_ratio(
     draws: Draws,
-    moved: Draws,  # tangents of theta, epsilon and noise; `z` does not move
+    moved: Draws,  # tangents of theta, epsilon and noise, None for what stays; `z` does not move
 ) -> Array:  # (M,)
     """Directional derivative of the log density of every draw (Berthet et al. 2020, Prop. 3.1)."""
     z = standardized(draws)
     score = jax.vmap(draws.noise.score)(z)
-    size = draws.theta.size
-    along_epsilon = (_over_events(score, z) - size) * moved.epsilon
-    change = (_over_events(score, moved.theta) + along_epsilon) / draws.epsilon
-    if not jax.tree.leaves(draws.noise):
+    change = jnp.zeros(len(z), z.dtype)
+    if moved.theta is not None:
+        change = change + _over_events(score, moved.theta) / draws.epsilon
+    if moved.epsilon is not None:
+        change = change + (_over_events(score, z) - draws.theta.size) * (moved.epsilon / draws.epsilon)
+    if moved.noise is None or not jax.tree.leaves(draws.noise):
         return change
     density = lambda noise: jax.vmap(noise.log_prob)(z)
     return change + jax.jvp(density, (draws.noise,), (moved.noise,))[1]
@@ -156,10 +158,13 @@ def expectation(estimator, draws: Draws, values: Array) -> Array:
     return jnp.mean(values, axis=0)
 
 
-def _instantiate(primals, tangents):
-    """Tangents with explicit zeros, and no tangent for what can't move."""
+def _moved(draws: Draws, tangents: Draws) -> Draws:
+    """Tangents in which None stands for what stays: nothing is computed for it."""
+    part = lambda t: t if _moves(t) else None
     fill = lambda p, t: jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t
-    return jax.tree.map(fill, primals, tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    noise = jax.tree.map(fill, draws.noise, tangents.noise, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    noise = noise if _moves(tangents.noise) else None
+    return Draws(part(tangents.theta), part(tangents.epsilon), noise, None, draws.block)
 
 
 def _moves(tangents) -> bool:
@@ -173,12 +178,12 @@ def _expectation_jvp(primals, tangents):
     mean = expectation(*primals)
     tangent = jnp.zeros_like(mean)
     if _moves((tangents[1].theta, tangents[1].epsilon, tangents[1].noise)):
-        tangent = tangent + estimator.tangent(draws, _instantiate(draws, tangents[1]), values)
+        tangent = tangent + estimator.tangent(draws, _moved(draws, tangents[1]), values)
     if _moves(tangents[2]):
         tangent = tangent + reweighted(draws, tangents[2])
     return mean, tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #6be1d8c0
+# %% ../nbs/api/12_jacobians.ipynb #524094a9
 @value
 class Regression:
     """Jacobian from the least-squares fit of results on scores; needs more draws than scores."""
@@ -209,10 +214,13 @@ class Regression:
         score = jax.vmap(noise.score)(z).reshape(num_samples, -1)
         score = score - jnp.sum(weight[:, None] * score, axis=0, keepdims=True) / jnp.sum(weight)
         gram = score.T @ (weight[:, None] * score)
-        fitted = jax.scipy.linalg.solve(gram, noise.information(moved.theta).ravel(), assume_a="pos")
-        change = weight * (score @ fitted) / draws.epsilon
-        tangent = jnp.tensordot(change, values, axes=1)
-        rest = Draws(jnp.zeros_like(moved.theta), moved.epsilon, moved.noise, moved.z, draws.block)
+        tangent = jnp.zeros(values.shape[1:], values.dtype)
+        if moved.theta is not None:
+            fitted = jax.scipy.linalg.solve(gram, noise.information(moved.theta).ravel(), assume_a="pos")
+            tangent = tangent + jnp.tensordot(weight * (score @ fitted) / draws.epsilon, values, axes=1)
+        rest = Draws(None, moved.epsilon, moved.noise, None, draws.block)
+        if rest.epsilon is None and rest.noise is None:
+            return tangent
         if noise.symmetric:
             slope = jax.scipy.linalg.solve(
                 gram, score.T @ (weight[:, None] * values.reshape(num_samples, -1)), assume_a="pos"
@@ -220,12 +228,10 @@ class Regression:
             values = values - (score @ slope).reshape(values.shape)
         return tangent + covary(weight * log_ratio(draws, rest), values, draws.block)
 
-# %% ../nbs/api/12_jacobians.ipynb #0d69cb8a
-def _still(draws: Draws, moved_noise) -> Draws:
+# %% ../nbs/api/12_jacobians.ipynb #bbe42e01
+def _only_noise(draws: Draws, tangents: Draws) -> Draws:
     """Tangents in which the parameters of the noise move, and nothing else."""
-    return Draws(
-        jnp.zeros_like(draws.theta), jnp.zeros_like(draws.epsilon), moved_noise, jnp.zeros_like(draws.z), draws.block
-    )
+    return Draws(None, None, _moved(draws, tangents).noise, None, draws.block)
 
 
 def _about_zero(estimator):
@@ -250,7 +256,7 @@ def _maximum_jvp(primals, tangents):
         along = _over_events(solutions, standardized(draws))
         tangent = tangent + expectation(_about_zero(estimator), draws, along) * moved.epsilon
     if _moves(moved.noise):
-        moved_noise = _still(draws, _instantiate(draws, moved).noise)
+        moved_noise = _only_noise(draws, moved)
         values = _over_events(solutions, draws.scores)
         tangent = tangent + _about_zero(estimator).tangent(draws, moved_noise, values)
     if _moves(tangents[2]):
@@ -258,7 +264,7 @@ def _maximum_jvp(primals, tangents):
         tangent = tangent + reweighted(draws, _over_events(tangents[2], scores))
     return maximum(*primals), tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #1a9173cd
+# %% ../nbs/api/12_jacobians.ipynb #2b7bdab6
 @jax.custom_jvp
 def pathwise(
     estimator,
@@ -280,7 +286,7 @@ def _pathwise_jvp(primals, tangents):
         along = _over_events(gradients, standardized(draws))
         tangent = tangent + expectation(_about_zero(estimator), draws, along) * moved.epsilon
     if _moves(moved.noise):
-        moved_noise = _still(draws, _instantiate(draws, moved).noise)
+        moved_noise = _only_noise(draws, moved)
         tangent = tangent + _about_zero(estimator).tangent(draws, moved_noise, values)
     if _moves(tangents[2]):
         tangent = tangent + reweighted(draws, tangents[2])
@@ -301,5 +307,5 @@ def _piecewise_linear_jvp(apply, primals, tangents):
     tangent = reweighted(draws, jax.vmap(apply)(plans, change))
     if jax.tree.leaves(draws.noise):
         fixed = jax.vmap(apply)(plans, draws.scores)
-        tangent = tangent + Score().tangent(draws, _still(draws, moved.noise), fixed)
+        tangent = tangent + Score().tangent(draws, _only_noise(draws, moved), fixed)
     return piecewise_linear(apply, *primals), tangent
