@@ -239,6 +239,19 @@ def _about_zero(estimator):
     return Score("zero") if isinstance(estimator, Fixed) else estimator
 
 
+def _envelope(estimator, draws, moved, values, gradients):
+    """Directional derivative of E[f(x)] from values (M,) and gradients (M, *event) of f at the perturbed scores."""
+    tangent = jnp.zeros((), draws.theta.dtype)
+    if _moves(moved.theta):
+        tangent = tangent + jnp.sum(expectation(estimator, draws, gradients) * moved.theta)
+    if _moves(moved.epsilon):
+        along = _over_events(gradients, standardized(draws))
+        tangent = tangent + expectation(_about_zero(estimator), draws, along) * moved.epsilon
+    if _moves(moved.noise):
+        tangent = tangent + _about_zero(estimator).tangent(draws, _only_noise(draws, moved), values)
+    return tangent
+
+
 @jax.custom_jvp
 def maximum(estimator, draws: Draws, solutions: Array) -> Array:
     """E[<y, x>] for maximisers y (M, *event) at the perturbed scores x; its gradient in theta is E[y]."""
@@ -248,23 +261,13 @@ def maximum(estimator, draws: Draws, solutions: Array) -> Array:
 @partial(maximum.defjvp, symbolic_zeros=True)
 def _maximum_jvp(primals, tangents):
     estimator, draws, solutions = primals
-    moved = tangents[1]
-    tangent = jnp.zeros((), draws.theta.dtype)
-    if _moves(moved.theta):
-        tangent = tangent + jnp.sum(expectation(estimator, draws, solutions) * moved.theta)
-    if _moves(moved.epsilon):
-        along = _over_events(solutions, standardized(draws))
-        tangent = tangent + expectation(_about_zero(estimator), draws, along) * moved.epsilon
-    if _moves(moved.noise):
-        moved_noise = _only_noise(draws, moved)
-        values = _over_events(solutions, draws.scores)
-        tangent = tangent + _about_zero(estimator).tangent(draws, moved_noise, values)
+    tangent = _envelope(estimator, draws, tangents[1], _over_events(solutions, draws.scores), solutions)
     if _moves(tangents[2]):
         scores = draws.theta[None] + draws.epsilon * standardized(draws)
         tangent = tangent + reweighted(draws, _over_events(tangents[2], scores))
     return maximum(*primals), tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #2b7bdab6
+# %% ../nbs/api/12_jacobians.ipynb #051dd55e
 @jax.custom_jvp
 def pathwise(
     estimator,
@@ -279,15 +282,7 @@ def pathwise(
 @partial(pathwise.defjvp, symbolic_zeros=True)
 def _pathwise_jvp(primals, tangents):
     estimator, draws, values, gradients = primals
-    moved, tangent = tangents[1], jnp.zeros((), draws.theta.dtype)
-    if _moves(moved.theta):
-        tangent = tangent + jnp.sum(expectation(estimator, draws, gradients) * moved.theta)
-    if _moves(moved.epsilon):
-        along = _over_events(gradients, standardized(draws))
-        tangent = tangent + expectation(_about_zero(estimator), draws, along) * moved.epsilon
-    if _moves(moved.noise):
-        moved_noise = _only_noise(draws, moved)
-        tangent = tangent + _about_zero(estimator).tangent(draws, moved_noise, values)
+    tangent = _envelope(estimator, draws, tangents[1], values, gradients)
     if _moves(tangents[2]):
         tangent = tangent + reweighted(draws, tangents[2])
     return pathwise(*primals), tangent

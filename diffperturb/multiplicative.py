@@ -44,6 +44,10 @@ class MultiplicativePerturbed:
         object.__setattr__(self, "solver", as_solver(self.solver))
         if not self.solver.maximizes:
             raise TypeError(f"{type(self.solver).__name__} is no maximiser of <y, theta>: perturb it with Perturbed")
+        if not isinstance(self.method, MonteCarlo):
+            raise TypeError(
+                f"method is {self.method}, wanted MonteCarlo(num_samples): products have no exact form here"
+            )
         if isinstance(self.epsilon, (int, float)):
             check_positive(self.epsilon, "epsilon", hint=", the temperature")
 

@@ -7,6 +7,7 @@ __all__ = ['DEFAULT_CHUNK', 'Samples', 'Plans', 'Measured', 'MonteCarlo', 'Readi
 
 # %% ../nbs/api/13_perturbed.ipynb #913eb3ed
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -141,7 +142,7 @@ class Measured:
     num_samples: Array  # draws made
     reached: Array  # whether the standard error of every entry is within the tolerance; true without one
 
-# %% ../nbs/api/13_perturbed.ipynb #2e09fcb6
+# %% ../nbs/api/13_perturbed.ipynb #4ace0b84
 @value
 class MonteCarlo:
     """Estimate expectations from `num_samples` draws of noise."""
@@ -158,6 +159,10 @@ class MonteCarlo:
         check_count(self.num_samples, "num_samples", hint=", the number M of noise draws")
         if self.chunk_size is not None:
             check_count(self.chunk_size, "chunk_size", hint=", the number of draws at a time")
+        if self.tolerance is not None and not isinstance(
+            self.tolerance, (int, float, jax.Array, np.ndarray, np.generic)
+        ):
+            raise TypeError(f"tolerance is {self.tolerance!r}, wanted a number, the standard error to reach")
         if isinstance(self.tolerance, (int, float)):
             check_positive(self.tolerance, "tolerance", hint=", the standard error to reach")
 
@@ -248,7 +253,9 @@ def averaged(
     key, (noise, _, theta) = check_key(key, "the perturbed solver"), arguments
     method.sampling.check(noise, method.num_samples, theta.shape)
     size, chunks, rest = method.split(theta.shape)
-    errors = errors or method.tolerance is not None
+    if method.tolerance is not None:
+        tolerance = check_positive(method.tolerance, "tolerance", hint=", the standard error to reach")
+        method, errors = replace(method, tolerance=tolerance.astype(theta.dtype)), True
 
     def part(num, errors, key, arguments):
         law = reading.law(*arguments, key, num)
@@ -291,7 +298,7 @@ def _over_chunks(method, add, state, chunks):
 
     return jax.lax.scan(step, state, jnp.arange(chunks))[0]
 
-# %% ../nbs/api/13_perturbed.ipynb #ad577eaa
+# %% ../nbs/api/13_perturbed.ipynb #ac5a1df3
 @value
 class Perturbed:
     """A solver perturbed by noise: maximum, maximizer and law (Berthet et al. 2020, Definition 2.1)."""
@@ -350,6 +357,12 @@ class Perturbed:
         """The "maximizer", "maximum" or "regret" (of y) with its standard error, and the draws that it took."""
         if what != "maximizer":
             self._must_maximize(what)
+        if what == "regret" and y is None:
+            raise TypeError("the regret is that of a label: pass y=, a solution")
+        if not hasattr(self.method, "measure"):
+            raise TypeError(
+                f"{self.method} draws nothing, so there is nothing to measure: use method=MonteCarlo(num_samples)"
+            )
         return self.method.measure(what, *self._problem(theta), key=key, y=y)
 
     def samples(self, theta: Array, *, key: Key | None = None) -> Samples:
