@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from diffperturb.core import Function, Solver, Vertices, inner, run_time_checks
+from diffperturb.core import Function, Solver, Vertices, inner, minimize, run_time_checks
 from diffperturb.estimation import estimate
 from diffperturb.exact import Exact
 from diffperturb.jacobians import Regression, Score
@@ -62,5 +62,6 @@ __all__ = [
     "Vertices",
     "estimate",
     "inner",
+    "minimize",
     "run_time_checks",
 ]

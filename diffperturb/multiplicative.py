@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SignedExponential', 'MultiplicativePerturbed']
 
-# %% ../nbs/api/26_multiplicative.ipynb #bf7fa685
+# %% ../nbs/api/26_multiplicative.ipynb #43c46b78
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -53,10 +54,10 @@ class MultiplicativePerturbed:
 
     def _problem(self, theta):
         """The solver of logarithms, normal noise, the temperature, and where the logarithms are."""
-        _, _, epsilon, theta = Perturbed(self.solver, Normal(), self.epsilon)._problem(theta)
+        solver, _, epsilon, theta = Perturbed(self.solver, Normal(), self.epsilon)._problem(theta)
         describe = lambda theta: f"theta has {(theta == 0).sum()} zero(s); noise can't multiply them: use Perturbed"
         theta = error_if(theta, jnp.any(theta == 0), describe, theta)
-        solver = SignedExponential(self.solver, jax.lax.stop_gradient(jnp.sign(theta)))
+        solver = SignedExponential(solver, jax.lax.stop_gradient(jnp.sign(theta)))
         return solver, Normal(), epsilon, jnp.log(jnp.abs(theta)) - epsilon**2 / 2
 
     def __call__(self, theta: Array, *, key: Key | None = None) -> Array:
@@ -65,7 +66,15 @@ class MultiplicativePerturbed:
 
     def max(self, theta: Array, *, key: Key | None = None) -> Array:
         """The perturbed maximum E[max_y <y, S>], a scalar."""
+        if self.solver.sign < 0:
+            raise TypeError(f"{type(self.solver).__name__} minimises costs: read its perturbed minimum, .min")
         return self.regret(theta, jnp.zeros_like(theta), key=key)
+
+    def min(self, theta: Array, *, key: Key | None = None) -> Array:
+        """The perturbed minimum E[min_y <y, S>] of a solver of costs, a scalar."""
+        if self.solver.sign > 0:
+            raise TypeError(f"{type(self.solver).__name__} maximises scores: read its perturbed maximum, .max")
+        return -self.regret(theta, jnp.zeros_like(theta), key=key)
 
     def regret(self, theta: Array, y: Array, *, key: Key | None = None) -> Array:
         """E[<Y - y, S>]: by how much y is expected to fall short of the perturbed solution; a scalar."""
@@ -81,8 +90,8 @@ class MultiplicativePerturbed:
         ).value
 
     def samples(self, theta: Array, *, key: Key | None = None) -> Samples:
-        """The empirical law over solutions at theta; its scores are the logarithms of |S|."""
-        return self.method.samples(*self._problem(theta), key=key)
+        """The empirical law over solutions at theta; its scores are the logarithms of |S|, so it has no `max`."""
+        return replace(self.method.samples(*self._problem(theta), key=key), maximizes=False)
 
     def jacobian(self, theta: Array, *, key: Key | None = None) -> Array:
         """The Jacobian of the maximizer, of shape (*event, *event)."""

@@ -298,7 +298,7 @@ def _over_chunks(method, add, state, chunks):
 
     return jax.lax.scan(step, state, jnp.arange(chunks))[0]
 
-# %% ../nbs/api/13_perturbed.ipynb #ac5a1df3
+# %% ../nbs/api/13_perturbed.ipynb #4d3d1666
 @value
 class Perturbed:
     """A solver perturbed by noise: maximum, maximizer and law (Berthet et al. 2020, Definition 2.1)."""
@@ -321,16 +321,21 @@ class Perturbed:
         if getattr(self.method, "checks_numbers", False) and any(
             isinstance(a, jax.core.Tracer) for a in (theta, self.epsilon)
         ):
-            return self.solver, self.noise, jnp.asarray(self.epsilon, theta.dtype), theta
-        epsilon = check_positive(self.epsilon, "epsilon", hint=", the temperature").astype(theta.dtype)
-        return self.solver, self.noise, epsilon, check_finite(theta)
+            epsilon = jnp.asarray(self.epsilon, theta.dtype)
+        else:
+            epsilon = check_positive(self.epsilon, "epsilon", hint=", the temperature").astype(theta.dtype)
+            theta = check_finite(theta)
+        return self.solver.oracle, self.noise, epsilon, theta if self.solver.sign > 0 else -theta
 
-    def _must_maximize(self, reading):
+    def _must_have(self, reading, sign=None):
+        name = type(self.solver).__name__
         if not self.solver.maximizes:
-            name = type(self.solver).__name__
             raise TypeError(
                 f"{name} is no maximiser of <y, theta>, so it has no perturbed {reading}: call the operator itself"
             )
+        if sign not in (None, self.solver.sign):
+            does, has = ("maximises scores", "maximum") if sign < 0 else ("minimises costs", "minimum")
+            raise TypeError(f"{name} {does}, so it has no perturbed {reading}: read its {has}, .{has[:3]}")
 
     def __call__(
         self,
@@ -343,31 +348,40 @@ class Perturbed:
 
     def max(self, theta: Array, *, key: Key | None = None) -> Array:
         """The perturbed maximum F_eps(theta) = E[max_y <y, theta + epsilon Z>], a scalar."""
-        self._must_maximize("maximum")
+        self._must_have("maximum", sign=1)
         return self.method.maximum(*self._problem(theta), key=key)
 
+    def min(self, theta: Array, *, key: Key | None = None) -> Array:
+        """The perturbed minimum E[min_y <y, theta - epsilon Z>] of a solver of costs, a scalar."""
+        self._must_have("minimum", sign=-1)
+        return -self.method.maximum(*self._problem(theta), key=key)
+
     def regret(self, theta: Array, y: Array, *, key: Key | None = None) -> Array:
-        """E[<Y - y, theta + epsilon Z>]: by how much y is expected to fall short of the perturbed solution; a scalar."""
-        self._must_maximize("regret")
+        """E[<Y - y, theta + epsilon Z>]: by how much y is expected to fall short of the perturbed solution (for costs: what it costs more); a scalar."""
+        self._must_have("regret")
         return self.method.regret(*self._problem(theta), key=key, y=y)
 
     def measure(
         self, theta: Array, what: str = "maximizer", *, key: Key | None = None, y: Array | None = None
     ) -> Measured:
-        """The "maximizer", "maximum" or "regret" (of y) with its standard error, and the draws that it took."""
+        """The "maximizer", "maximum" (of costs: "minimum") or "regret" (of y) with its standard error, and the draws that it took."""
         if what != "maximizer":
-            self._must_maximize(what)
+            self._must_have(what, sign={"maximum": 1, "minimum": -1}.get(what))
         if what == "regret" and y is None:
             raise TypeError("the regret is that of a label: pass y=, a solution")
         if not hasattr(self.method, "measure"):
             raise TypeError(
                 f"{self.method} draws nothing, so there is nothing to measure: use method=MonteCarlo(num_samples)"
             )
+        if what == "minimum":
+            found = self.method.measure("maximum", *self._problem(theta), key=key)
+            return replace(found, value=-found.value)
         return self.method.measure(what, *self._problem(theta), key=key, y=y)
 
     def samples(self, theta: Array, *, key: Key | None = None) -> Samples:
         """The empirical law over solutions at theta."""
-        return self.method.samples(*self._problem(theta), key=key)
+        samples = self.method.samples(*self._problem(theta), key=key)
+        return samples if self.solver.sign > 0 else replace(samples, maximizes=False)
 
     def jacobian(self, theta: Array, *, key: Key | None = None) -> Array:
         """The Jacobian of the maximizer, d y_eps / d theta, of shape (*event, *event)."""
