@@ -40,7 +40,10 @@ class FenchelYoungLoss:
             return self.perturbed.regret(theta, y, key=key)
         epsilon = jnp.asarray(self.perturbed.epsilon).astype(theta.dtype)
         omega = Regularizer(self.perturbed)(y, key=key)
-        return self.perturbed.max(theta, key=key) - inner(theta, y) + epsilon * omega
+        solver = self.perturbed.solver
+        scores = theta if solver.sign > 0 else -theta
+        maximum = replace(self.perturbed, solver=solver.oracle).max(scores, key=key)
+        return maximum - inner(scores, y) + epsilon * omega
 
 # %% ../nbs/api/14_losses.ipynb #1b2c4b9f
 def check_label(solver: Solver, y: Array, theta: Array) -> Array:
@@ -250,7 +253,7 @@ def _no_dual(name, y, miss, tangent, count):
         f"or the precision (use float64) can tell: {_INSIDE}"
     )
 
-# %% ../nbs/api/14_losses.ipynb #cb61a2e4
+# %% ../nbs/api/14_losses.ipynb #67dc9631
 @value
 class DualPoint:
     """theta with y_eps(theta) = y, and how it was found."""
@@ -278,7 +281,7 @@ class Regularizer:
             raise TypeError("Omega needs the same draws at every step: use MonteCarlo(num_samples) without a tolerance")
         p.solver.check(y.shape)
         y = check_label(p.solver, y, y)
-        return _Unit(p.solver, p.noise, p.method, key, y.shape), y.ravel()
+        return _Unit(p.solver.oracle, p.noise, p.method, key, y.shape), y.ravel()
 
     def _dual(self, unit, y):
         fixed, point = jax.lax.stop_gradient((replace(unit, key=None), y))
@@ -298,7 +301,7 @@ class Regularizer:
         """The search for theta with y_eps(theta) = y; it may have failed, see `reached`."""
         unit, y = self._setup(y, key)
         u, miss, reached, count, tangent = self._dual(unit, y)
-        epsilon = check_positive(self.perturbed.epsilon, "epsilon").astype(y.dtype)
+        epsilon = self.perturbed.solver.sign * check_positive(self.perturbed.epsilon, "epsilon").astype(y.dtype)
         return DualPoint(epsilon * u.reshape(unit.shape), miss.reshape(unit.shape), reached, count, tangent)
 
     def dual(self, y: Array, *, key: Key | None = None) -> Array:

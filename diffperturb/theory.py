@@ -92,6 +92,10 @@ class Sweep:
 def sweep(solver: Solver, noise: Noise, theta, epsilons, *, key: Key, num_samples: int = 1000) -> Sweep:
     """Solve at theta + epsilon z for all temperatures on common draws; raises where an input is not valid."""
     solver, theta = as_solver(solver), check_scores(theta)
+    if solver.sign < 0:
+        raise TypeError(
+            f"{type(solver).__name__} minimises costs c: check its maximiser, solver.oracle, at the scores -c"
+        )
     epsilons = jnp.asarray(epsilons, theta.dtype)
     if epsilons.ndim != 1 or not jnp.all(epsilons > 0):
         raise ValueError(f"epsilons is {epsilons}; wanted a list of temperatures above 0")
