@@ -67,6 +67,7 @@ class _Law(NamedTuple):
     low: float  # what lies outside of (low, high) is neglected
     high: float
     kinks: tuple  # where the density is not smooth
+    grading: int  # of the nodes towards a kink: x -> x^grading, more for a cusp
 
 
 _TAIL = {32: 1e-7, 64: 1e-14}
@@ -95,7 +96,8 @@ def _law(noise, dtype):
         )
     below, above = (float(far[np.max(np.flatnonzero(m), initial=0) + 1]) for m in matters)
     kinks = tuple(getattr(noise, "kinks", () if noise.smoothness == math.inf else (centre,)))
-    return _Law(centre, scale, centre - below, centre + above, kinks)
+    grading = (3 if noise.smoothness <= 2 else 2) if kinks else 1
+    return _Law(centre, scale, centre - below, centre + above, kinks, grading)
 
 # %% ../nbs/api/11_exact.ipynb #d966b693
 @singledispatch
@@ -191,8 +193,8 @@ def _places(noise, law, theta, epsilon, k):
     alone = abs(m - law.centre) < 0.01 * law.scale  # a score that is alone: exactly at its kink
     return base, jnp.where(alone, law.centre, m)
 
-# %% ../nbs/api/11_exact.ipynb #7f975ac6
-_NODES = {32: (12, 1.0), 64: (24, 1.6)}  # for each side of a cell: a + b log(length)
+# %% ../nbs/api/11_exact.ipynb #7ede41ad
+_NODES = {32: (12, 1.0), 64: (28, 1.6)}  # for each side of a cell: a + b log(length)
 
 
 def _cells(law, base, shift, epsilon):
@@ -201,8 +203,7 @@ def _cells(law, base, shift, epsilon):
     width = 2 * law.scale
     x, w = np.polynomial.legendre.leggauss(math.ceil(a + b * math.asinh((law.high - law.low) / width)))
     x, w = (x + 1) / 2, w / 2
-    if law.kinks:
-        x, w = x**2, 2 * x * w
+    x, w = x**law.grading, law.grading * x ** (law.grading - 1) * w
     x, w, side = (jnp.asarray(v, base.dtype) for v in (x[None, None], w[None, None], [[[-1.0], [1.0]]]))
     end = jnp.full((1,), jnp.inf, base.dtype)
     gap = jnp.concatenate([end, jnp.maximum(jnp.diff(base) / epsilon + jnp.diff(shift), 0), end])
