@@ -68,7 +68,7 @@ bench: $(READY)  ## time the operators against their peers (quiet machine, ten m
 test: $(READY)  ## run every notebook, then the tests
 	@status=0; \
 	$(BIN)/nbdev_test || status=1; \
-	$(BIN)/python -m pytest tests || status=1; \
+	$(BIN)/python -m pytest -n 2 tests || status=1; \
 	exit $$status
 
 lint: $(READY)  ## look for faults of style

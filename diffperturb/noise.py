@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Noise', 'random_bits', 'random_uniform', 'IIDNoise', 'Normal', 'Gumbel', 'CentredGumbel', 'Laplace', 'Logistic',
-           'StudentT', 'ExponentialPower', 'NoDensity', 'SumOfGamma', 'Density', 'Scaled']
+           'StudentT', 'ExponentialPower', 'NoDensity', 'SumOfGamma', 'TwoPoint', 'Density', 'Scaled']
 
 # %% ../nbs/api/01_noise.ipynb #de10d0bd
 import math
@@ -464,6 +464,18 @@ class SumOfGamma(NoDensity):
         )
         total = jax.lax.fori_loop(0, self.s, add, jnp.zeros(shape, dtype))
         return self.tau / self.k * (total - math.log(self.s))
+
+# %% ../nbs/api/01_noise.ipynb #69f781fe
+@value
+class TwoPoint(NoDensity):
+    """Entries -1/2 or 1/2 with equal chances (Sahoo et al. 2022, section 3.5)."""
+
+    mean = 0.0
+    variance = 0.25
+    symmetric = True
+
+    def sample(self, key, shape, dtype=float):
+        return jax.random.rademacher(key, shape, _canonical(dtype)) / 2
 
 # %% ../nbs/api/01_noise.ipynb #3a36b719
 @value
