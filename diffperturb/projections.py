@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from diffperturb.core import (
     Array,
@@ -24,7 +23,6 @@ from diffperturb.core import (
     check_scores,
     error_if,
     inner,
-    static,
     value,
 )
 from .noise import Noise, TwoPoint
