@@ -80,7 +80,7 @@ def _solve_rows(shape, integer, time_limit, theta, *data):
             return Program(A, *bounds, integral if integer else None, time_limit)
 
         with _programs.lent((digests[at], integer, time_limit), make, 1000 + own[0].size) as program:
-            return maximize(program, np.asarray(theta[0 if len(theta) == 1 else i], float))[0]
+            return maximize(program, np.asarray(theta[0 if len(theta) == 1 else i], float))
 
     return each_row(solve, n, shape[1], fewest=2 if integer else 8)
 
