@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
-from ..core import Solver, check_count, static, value
+from ..core import Solver, check_count, check_positive, static, value
 from diffperturb.solvers.highs import (
     Pool,
     Program,
@@ -32,32 +32,39 @@ from .host import on_host
 # %% ../../nbs/api/08_solvers.routing.ipynb #b0f0c0a8
 @lru_cache
 def _layers(others: int) -> tuple[list, np.ndarray]:
-    """For each size of a set: members (sets, others) and the place of the set without each member; the place of each set."""
+    """For each size of a set, its members (sets, others), and where the smaller set and the node stand; the row of each set."""
     masks = np.arange(1 << others)
     has = (masks[:, None] >> np.arange(others)) & 1 == 1
     size = has.sum(axis=1)
-    place = np.zeros(len(masks), np.int32)
+    place, row = np.zeros((2, len(masks)), np.int32)
+    row[np.argsort(size, kind="stable")] = masks - 1  # all sets but the empty one, by size
     for k in range(others + 1):
         place[size == k] = np.arange(np.sum(size == k))
     without = np.where(has, masks[:, None] & ~(1 << np.arange(others)), 0)
-    return [(has[size == k], place[without[size == k]]) for k in range(1, others + 1)], place
+    came_from = (place[without] * others + np.arange(others)).astype(np.int32)
+    return [(has[size == k], came_from[size == k]) for k in range(1, others + 1)], row
 
 # %% ../../nbs/api/08_solvers.routing.ipynb #38b4f22e
 def _held_karp(w):
     """The best tour for edge weights w (n, n), as the order of nodes (n,) that ends at the last one."""
     m = w.shape[0] - 1
-    layers, place = _layers(m)
-    between = w[:m, :m]
-    values = [jnp.where(layers[0][0], w[:m, m][None], -jnp.inf)]
-    for has, without in layers[1:]:
+    layers, row = _layers(m)
+    between, home = w[:m, :m], w[:m, m]
+    values = [jnp.where(layers[0][0], home[None], -jnp.inf)]
+    for has, came_from in layers[1:]:
         onward = jnp.max(values[-1][:, :, None] + between[None], axis=1)  # (smaller sets, next node)
-        values.append(jnp.where(has, jnp.take_along_axis(onward, without, axis=0), -jnp.inf))
-    mask, closing, order = jnp.asarray((1 << m) - 1, jnp.int32), w[:m, m], []
-    for k in range(m - 1, -1, -1):  # back from the full set: the first node among equals
-        node = jnp.argmax(values[k][jnp.asarray(place)[mask]] + closing).astype(jnp.int32)
-        mask, closing = mask & ~(1 << node), between[node]
-        order.append(node)
-    return jnp.stack([*order, jnp.asarray(m, jnp.int32)])
+        best = jnp.ravel(onward).at[came_from].get(mode="promise_in_bounds")
+        values.append(jnp.where(has, best, -jnp.inf))
+    table = jnp.concatenate(values)
+
+    def back(state, _):  # from the full set: the first node among equals
+        mask, closing = state
+        node = jnp.argmax(table[jnp.asarray(row)[mask]] + closing).astype(jnp.int32)
+        return (mask & ~(1 << node), between[node]), node
+
+    full = jnp.asarray((1 << m) - 1, jnp.int32)
+    _, order = jax.lax.scan(back, (full, home), length=m)
+    return jnp.append(order, jnp.asarray(m, jnp.int32))
 
 
 def _adjacency(order, dtype):
@@ -70,9 +77,9 @@ def _adjacency(order, dtype):
 def _broken(x: np.ndarray) -> list:
     """Sets of nodes (n,) bool that fewer than two edges leave, for edge shares x (n, n); empty if there are none."""
     n = len(x)
-    pieces, label = connected_components(x > 1e-6, directed=False)
-    if pieces > 1:
-        return [label == k for k in range(pieces)]
+    pieces, label = connected_components(scipy.sparse.csr_array(x > 1e-6), directed=False)
+    if pieces > 1 or np.count_nonzero(x > 1e-6) == 2 * n:  # in pieces, or a tour
+        return [label == k for k in range(pieces)] if pieces > 1 else []
     x, groups, found = x.copy(), np.eye(n, dtype=bool), []
     left = np.arange(n)
     while len(left) > 1:  # one phase: the last node to be added, and the cut around it
@@ -157,8 +164,8 @@ def _tours(time_limit, thetas):
 
     return each_row(solve, len(w), n * n, fewest=4).reshape(w.shape)
 
-# %% ../../nbs/api/08_solvers.routing.ipynb #a981bc01
-HELD_KARP_UNTIL = 12  # nodes; beyond, cuts take less time and memory
+# %% ../../nbs/api/08_solvers.routing.ipynb #22643986
+HELD_KARP_UNTIL = 12  # nodes, 100 kB for an instance in single precision; each further one doubles it
 
 
 @value
@@ -183,6 +190,8 @@ class TravellingSalesperson(Solver):
     def check(self, shape):
         if self.method not in (None, "held-karp", "cuts"):
             raise ValueError(f"method is {self.method!r}, wanted 'held-karp', 'cuts', or None to choose by size")
+        if self.time_limit is not None:
+            check_positive(float(self.time_limit), "time_limit", hint=", in seconds")
         if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 3:
             raise ValueError(
                 f"TravellingSalesperson got scores of shape {tuple(shape)}, wanted (n, n) with n >= 3: use jax.vmap for a batch"
