@@ -119,7 +119,9 @@ class GroupLassoBall(_Ball):
     def check(self, shape):
         super().check(shape)
         if not jnp.issubdtype(jnp.asarray(self.groups).dtype, jnp.integer):
-            raise TypeError(f"GroupLassoBall: groups have dtype {jnp.asarray(self.groups).dtype}, wanted group numbers (int)")
+            raise TypeError(
+                f"GroupLassoBall: groups have dtype {jnp.asarray(self.groups).dtype}, wanted group numbers (int)"
+            )
         if jnp.shape(self.groups) != tuple(shape):
             raise ValueError(f"GroupLassoBall: groups have shape {jnp.shape(self.groups)}, wanted {tuple(shape)}")
 
@@ -138,4 +140,6 @@ class NuclearBall(_Ball):
 
     def check(self, shape):
         if len(shape) != 2 or not min(shape):
-            raise ValueError(f"NuclearBall got scores of shape {tuple(shape)}, wanted a matrix (n, m): use jax.vmap for a batch")
+            raise ValueError(
+                f"NuclearBall got scores of shape {tuple(shape)}, wanted a matrix (n, m): use jax.vmap for a batch"
+            )

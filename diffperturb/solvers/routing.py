@@ -105,8 +105,12 @@ class _Cuts:
     def __init__(self, n: int, time_limit):
         self.ends = np.triu_indices(n, 1)
         E = len(self.ends[0])
-        degrees = scipy.sparse.csr_array((np.ones(2 * E), (np.concatenate(self.ends), np.tile(np.arange(E), 2))), (n, E))
-        self.program = Program(degrees, np.full(n, 2.0), np.full(n, 2.0), np.zeros(E), np.ones(E), time_limit=time_limit)
+        degrees = scipy.sparse.csr_array(
+            (np.ones(2 * E), (np.concatenate(self.ends), np.tile(np.arange(E), 2))), (n, E)
+        )
+        self.program = Program(
+            degrees, np.full(n, 2.0), np.full(n, 2.0), np.zeros(E), np.ones(E), time_limit=time_limit
+        )
         self.n, self.num_cuts = n, 0
 
     def shares(self) -> np.ndarray:
