@@ -89,6 +89,13 @@ def on_host(
 _workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="diffperturb")
 
 
+def _part(fn, first, arrays):
+    try:
+        return fn(*arrays)
+    except Unsolvable as fault:  # its place in the whole stack
+        raise Unsolvable(first + fault.index, str(fault)) from fault.__cause__
+
+
 def in_parts(
     fn: Callable,  # of stacks (n or 1, ...) -> (n, ...), with work that releases the interpreter's lock
     *stacks: np.ndarray,
@@ -102,7 +109,7 @@ def in_parts(
     ends = [n * k // parts for k in range(parts + 1)]
     take = lambda a, b: [s if len(s) == 1 else s[a:b] for s in stacks]
     slices = [take(a, b) for a, b in zip(ends, ends[1:], strict=False)]
-    return np.concatenate(list(_workers.map(lambda arrays: fn(*arrays), slices)))
+    return np.concatenate(list(_workers.map(partial(_part, fn), ends, slices)))
 
 # %% ../../nbs/api/03_solvers.host.ipynb #1e0d2d7e
 def per_platform(

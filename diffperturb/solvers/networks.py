@@ -102,7 +102,7 @@ class SpanningTree(Solver):
 
     def solve(self, theta):
         graph = self.graph.checked("SpanningTree")
-        on_rows = partial(in_parts, partial(_trees, graph.num_nodes), work=5)
+        on_rows = partial(in_parts, partial(_trees, graph.num_nodes))
         in_xla = partial(_tree_in_xla, graph.num_nodes)
         arrays = theta, graph.tails.astype(jnp.int32), graph.heads.astype(jnp.int32)
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
@@ -172,7 +172,10 @@ def _flows(num_nodes: int, theta, tails, heads, capacity, ends) -> np.ndarray:
     one = lambda x, i: x[0] if len(x) == 1 else x[i]
     model, y = None, np.empty((n, theta.shape[1]))
     for i in range(n):
-        room, (source, target) = np.where(one(tails, i) == one(heads, i), 0, one(capacity, i)).astype(float), one(ends, i)
+        room, (source, target) = (
+            np.where(one(tails, i) == one(heads, i), 0, one(capacity, i)).astype(float),
+            one(ends, i),
+        )
         if source == target:
             raise Unsolvable(i, f"source and target are both node {source}, so nothing flows between them")
         if not (room >= 0).all():
@@ -215,7 +218,9 @@ class Flow(Solver):
     def check(self, shape):
         _check_edges("Flow", self.graph, shape)
         if jnp.shape(self.capacity) != tuple(shape):
-            raise ValueError(f"Flow: capacity has shape {jnp.shape(self.capacity)}, wanted {tuple(shape)}, one for each edge")
+            raise ValueError(
+                f"Flow: capacity has shape {jnp.shape(self.capacity)}, wanted {tuple(shape)}, one for each edge"
+            )
         self._ends()
 
     def value_scores(self) -> Array:

@@ -77,72 +77,86 @@ def _grid_path_in_xla(eight: bool, costs, ends):
     describe = lambda length: f"GridPath: the path costs {length}: the costs are too large for their type"
     return error_if(y.at[ends[0]].set(1).reshape(costs.shape), ~jnp.isfinite(length), describe, length)
 
-# %% ../../nbs/api/04_solvers.paths.ipynb #5cfa749a
-def _grid_sweeps(costs: np.ndarray, starts: np.ndarray, eight: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and steps, both (H + 2, W + 2, n) with a border, of costs (H, W, n); NumPy."""
+# %% ../../nbs/api/04_solvers.paths.ipynb #51e7f5c8
+def _grid_sweeps(
+    costs: np.ndarray, starts: np.ndarray, eight: bool, counting: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distances (H + 2, W + 2, n) with a border, and steps if they are counted, of costs (H, W, n); NumPy."""
     height, width, n = costs.shape
     distances = np.full((height + 2, width + 2, n), np.inf, costs.dtype)
-    steps = np.zeros(distances.shape, np.int16 if costs[..., 0].size < 2**15 else np.int32)
-    inside, final = distances[1:-1, 1:-1], steps[1:-1, 1:-1]
+    steps = np.zeros(distances.shape, np.int16 if height * width < 2**15 else np.int32) if counting else None
     row, column = np.divmod(starts, width)
-    inside[row, column, np.arange(n)] = costs[row, column, np.arange(n)]
-    columns, new, better = (
-        np.empty((height, width + 2, n), costs.dtype),
-        np.empty_like(costs),
-        np.empty(costs.shape, bool),
-    )
+    distances[row + 1, column + 1, np.arange(n)] = costs[row, column, np.arange(n)]
+    upright, least = np.empty((height, width + 2, n), costs.dtype), np.empty_like(costs)
+    better = np.empty(costs.shape, bool)
     for k in itertools.count(1):
-        np.minimum(distances[:-2], distances[2:], out=columns)
-        if eight:
-            np.minimum(columns, distances[1:-1], out=columns)
-        across = columns if eight else distances[1:-1]
-        np.minimum(across[:, :-2], across[:, 2:], out=new)
-        np.minimum(new, columns[:, 1:-1], out=new)
+        top, left = max(row.min() - k, 0), max(column.min() - k, 0)
+        here = slice(top, row.max() + k + 1), slice(left, column.max() + k + 1)  # what k steps can reach
+        new, known, fell = least[here], distances[1:-1, 1:-1][here], better[here]
+        around = distances[top : top + len(new) + 2, left : left + new.shape[1] + 2]
+        along = np.minimum(around[:-2], around[2:], out=upright[: len(new), : new.shape[1] + 2])
+        across = np.minimum(along, around[1:-1], out=along) if eight else around[1:-1]
+        np.minimum(np.minimum(across[:, :-2], across[:, 2:], out=new), along[:, 1:-1], out=new)
         with np.errstate(over="ignore"):  # found at the end point
-            new += costs
-        if not np.less(new, inside, out=better).any():
+            new += costs[here]
+        if (counting or k % 2 == 0) and not np.less(new, known, out=fell).any():
             return distances, steps
-        np.minimum(inside, new, out=inside)
-        np.maximum(final, better * steps.dtype.type(k), out=final)
+        np.minimum(known, new, out=known)
+        if counting:
+            np.maximum(steps[1:-1, 1:-1][here], fell * steps.dtype.type(k), out=steps[1:-1, 1:-1][here])
 
-# %% ../../nbs/api/04_solvers.paths.ipynb #e60bdae4
-def _walk_back(distances, steps, ends: np.ndarray, eight: bool) -> np.ndarray:
-    """The maps (n, H, W) of the paths that lead to the distances (H + 2, W + 2, n); NumPy."""
-    height, width, n = (distances.shape[0] - 2, *distances.shape[1:])
-    width -= 2
-    place = lambda nodes: ((nodes // width + 1) * (width + 2) + nodes % width + 1) * n + np.arange(n)
-    starts, at = place(ends[:, 0]), place(ends[:, 1])
-    offsets = n * np.array([a * (width + 2) + b for a, b in _offsets(eight)])
-    y = np.zeros(distances.size, distances.dtype)
+# %% ../../nbs/api/04_solvers.paths.ipynb #df1c9f73
+def _walk_back(distances, steps, ends: np.ndarray, eight: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The maps (n, H, W) of the paths, and which of them met a tie and need steps, of distances (H + 2, W + 2, n); NumPy."""
+    height, width, n = distances.shape
+    place = lambda nodes: ((nodes // (width - 2) + 1) * width + nodes % (width - 2) + 1) * n + np.arange(n)
+    starts, at, rows = place(ends[:, 0]), place(ends[:, 1]), np.arange(n)
+    offsets = n * np.array([[a * width + b] for a, b in _offsets(eight)])
+    y, tied = np.zeros(distances.size, distances.dtype), np.zeros(n, bool)
     y[at] = 1
-    distances, steps = distances.ravel(), steps.ravel()
-    while len(going := np.flatnonzero(at != starts)):
-        starts, at = starts[going], at[going]
-        near = at[:, None] + offsets
-        closest = distances[near]
-        late = np.where(closest == closest.min(axis=1, keepdims=True), steps[near], np.iinfo(steps.dtype).max)
-        at = near[np.arange(len(at)), np.argmin(late, axis=1)]
+    while len(going := np.flatnonzero((at != starts) & ~tied[rows])):
+        starts, at, rows = starts[going], at[going], rows[going]
+        near = at + offsets
+        closest = distances.ravel().take(near)
+        among = closest == closest.min(axis=0)
+        if steps is None:
+            tied[rows] = np.count_nonzero(among, axis=0) > 1
+            pick = among.argmax(axis=0)
+        else:
+            pick = np.where(among, steps.ravel().take(near), np.iinfo(steps.dtype).max).argmin(axis=0)
+        at = near[pick, np.arange(len(at))]
         y[at] = 1
-    return np.moveaxis(y.reshape(height + 2, width + 2, n)[1:-1, 1:-1], -1, 0)
+    return np.moveaxis(y.reshape(distances.shape)[1:-1, 1:-1], -1, 0), tied
 
-# %% ../../nbs/api/04_solvers.paths.ipynb #603816c2
-_PIECE = 2**16  # entries of costs: with the sweeps' other arrays they stay in a core's second-level cache
+# %% ../../nbs/api/04_solvers.paths.ipynb #dbca7b70
+_PIECE = 2**17  # entries of costs: enough to make up for the calls of NumPy, few enough for a core's cache
+
+
+def _grid_piece(eight: bool, costs: np.ndarray, ends: np.ndarray, counting: bool = False) -> np.ndarray:
+    """The maps (n, H, W) of the shortest paths between ends (n, 2) for costs (n, H, W); NumPy."""
+    distances, steps = _grid_sweeps(np.moveaxis(costs, 0, -1).copy(), ends[:, 0], eight, counting)
+    row, column = np.divmod(ends[:, 1], costs.shape[2])
+    length = distances[row + 1, column + 1, np.arange(len(row))]
+    if not np.isfinite(length).all():
+        i = int(np.argmin(np.isfinite(length)))
+        raise Unsolvable(i, f"the path costs {length[i]}: the costs are too large for their type")
+    y, tied = _walk_back(distances, steps, ends, eight)
+    if tied.any():
+        y[tied] = _grid_piece(eight, costs[tied], ends[tied], counting=True)
+    return y
 
 
 def _grid_paths(eight: bool, costs: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The maps (n, H, W) of the shortest paths between ends (n or 1, 2) for costs (n or 1, H, W); NumPy."""
+    """The same for a stack of any length, piece by piece; costs and ends may be shared (1, ...)."""
     n = max(len(costs), len(ends))
     costs, ends = np.broadcast_to(costs, (n, *costs.shape[1:])), np.broadcast_to(ends, (n, 2))
     size, y = max(1, _PIECE // costs[0].size), np.empty(costs.shape, costs.dtype)
     for first in range(0, n, size):
         piece = slice(first, first + size)
-        distances, steps = _grid_sweeps(np.moveaxis(costs[piece], 0, -1).copy(), ends[piece, 0], eight)
-        row, column = np.divmod(ends[piece, 1], costs.shape[2])
-        length = distances[row + 1, column + 1, np.arange(len(row))]
-        if not np.isfinite(length).all():
-            i = int(np.argmin(np.isfinite(length)))
-            raise Unsolvable(first + i, f"the path costs {length[i]}: the costs are too large for their type")
-        y[piece] = _walk_back(distances, steps, ends[piece], eight)
+        try:
+            y[piece] = _grid_piece(eight, costs[piece], ends[piece])
+        except Unsolvable as fault:
+            raise Unsolvable(first + fault.index, str(fault)) from None
     return y
 
 # %% ../../nbs/api/04_solvers.paths.ipynb #d27957c7
@@ -208,7 +222,7 @@ class GridPath(Solver):
     def solve(self, theta):
         eight = self.neighbours == 8
         costs, ends = _grid_costs(theta, self.negative), _node_numbers((self.start, self.end), theta.shape)
-        on_rows = partial(in_parts, partial(_grid_paths, eight), work=10)
+        on_rows = partial(in_parts, partial(_grid_paths, eight), work=0.7)  # many short NumPy calls: long pieces pay
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
         in_xla = partial(_grid_path_in_xla, eight)
         return per_platform(on_rows, in_xla, costs, jnp.asarray(ends), result=result, name="GridPath")
@@ -449,8 +463,8 @@ def _by_dijkstra(num_nodes: int, tails, heads, edges, lengths, ends):
         columns.append((distances, steps, _arriving_edges(entering, *arcs, distances, steps)))
     return [np.concatenate(kind, axis=1) for kind in zip(*columns, strict=True)]
 
-# %% ../../nbs/api/04_solvers.paths.ipynb #1fa7a9c0
-_MANY_ARCS = 5000  # above that, and without lengths below zero, Dijkstra's algorithm is faster than sweeps
+# %% ../../nbs/api/04_solvers.paths.ipynb #942bfe64
+_MANY_ARCS = 20_000  # above that, and without lengths below zero, Dijkstra's algorithm is faster than sweeps
 
 
 def _graph_paths(num_nodes: int, directed: bool, lengths, tails, heads, ends) -> np.ndarray:
@@ -490,7 +504,7 @@ def _walk_edges(arriving, tails, heads, ends, size: int) -> tuple[np.ndarray, np
         at[going] = tails[row, edge] + heads[row, edge] - at[going]
     return y, at == ends[:, 0]
 
-# %% ../../nbs/api/04_solvers.paths.ipynb #ec4977ea
+# %% ../../nbs/api/04_solvers.paths.ipynb #41cf64d6
 @value
 class ShortestPath(Solver):
     """The shortest path between two nodes of a graph of edge scores (E,) = minus lengths, as the 0/1 vector of its edges."""
@@ -512,7 +526,7 @@ class ShortestPath(Solver):
     def solve(self, theta):
         graph, ends = self.graph.checked("ShortestPath"), self._ends()
         lengths = jnp.maximum(-theta, jnp.zeros((), theta.dtype)) if self.negative == "clip" else -theta
-        on_rows = partial(in_parts, partial(_graph_paths, graph.num_nodes, graph.directed), work=10)
+        on_rows = partial(in_parts, partial(_graph_paths, graph.num_nodes, graph.directed))
         in_xla = partial(_graph_path_in_xla, graph.num_nodes, graph.directed)
         arrays = lengths, graph.tails.astype(jnp.int32), graph.heads.astype(jnp.int32), ends
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
