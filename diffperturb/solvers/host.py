@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..core import RunTimeFault, on_mesh_axes
@@ -41,8 +42,15 @@ def _stacked(array, rank, lead):
     return np.broadcast_to(array, (*lead, *event)).reshape(-1, *event)
 
 
-def _call(fn, name, ranks, result, *arrays):
-    arrays = [np.asarray(a) for a in arrays]
+def _in_words(array):
+    """Numbers of 64 bits as pairs of 32: in a thread of its own JAX would round them where a `with` block allows them."""
+    return jax.lax.bitcast_convert_type(array, np.uint32) if np.dtype(array.dtype).itemsize == 8 else array
+
+
+def _call(fn, name, kinds, result, *arrays):
+    arrays = [np.asarray(a, order="C") for a in arrays]
+    arrays = [a.view(kind)[..., 0] if a.dtype != kind else a for a, (_, kind) in zip(arrays, kinds, strict=True)]
+    ranks = [rank for rank, _ in kinds]
     lead = np.broadcast_shapes(*(a.shape[: a.ndim - r] for a, r in zip(arrays, ranks, strict=True)))
     try:
         out = fn(*(_stacked(a, r, lead) for a, r in zip(arrays, ranks, strict=True)))
@@ -53,7 +61,8 @@ def _call(fn, name, ranks, result, *arrays):
     wanted = (math.prod(lead), *result.shape)
     if np.shape(out) != wanted:
         raise RunTimeFault(f"{name} returned shape {np.shape(out)} for a stack of instances, wanted {wanted}")
-    return np.asarray(out, result.dtype).reshape(*lead, *result.shape)
+    out = np.asarray(out, result.dtype, order="C").reshape(*lead, *result.shape)
+    return out[..., None].view(np.uint32) if result.dtype.itemsize == 8 else out
 
 
 def on_host(
@@ -68,12 +77,23 @@ def on_host(
             f"{name} runs outside of XLA, and the devices of a split CPU would wait there for each other: "
             "run it on one CPU device, or spread the batch over processes"
         )
-    arrays = jax.lax.stop_gradient(arrays)
-    call = partial(_call, fn, name, tuple(np.ndim(a) for a in arrays), result)
-    return jax.pure_callback(call, result, *arrays, vmap_method="expand_dims")
+    arrays = [jax.lax.stop_gradient(jnp.asarray(a)) for a in arrays]
+    call = partial(_call, fn, name, [(a.ndim, np.dtype(a.dtype)) for a in arrays], result)
+    if not any(isinstance(a, jax.core.Tracer) for a in arrays):  # nothing to compile, and faults are raised as they are
+        return jnp.asarray(call(*map(np.asarray, arrays)).view(result.dtype).reshape(result.shape))
+    words = jax.eval_shape(_in_words, result)
+    out = jax.pure_callback(call, words, *map(_in_words, arrays), vmap_method="expand_dims")
+    return out if words.dtype == result.dtype else jax.lax.bitcast_convert_type(out, result.dtype)
 
 # %% ../../nbs/api/03_solvers.host.ipynb #30a380c6
 _workers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="diffperturb")
+
+
+def _part(fn, first, arrays):
+    try:
+        return fn(*arrays)
+    except Unsolvable as fault:  # its place in the whole stack
+        raise Unsolvable(first + fault.index, str(fault)) from fault.__cause__
 
 
 def in_parts(
@@ -89,7 +109,7 @@ def in_parts(
     ends = [n * k // parts for k in range(parts + 1)]
     take = lambda a, b: [s if len(s) == 1 else s[a:b] for s in stacks]
     slices = [take(a, b) for a, b in zip(ends, ends[1:], strict=False)]
-    return np.concatenate(list(_workers.map(lambda arrays: fn(*arrays), slices)))
+    return np.concatenate(list(_workers.map(partial(_part, fn), ends, slices)))
 
 # %% ../../nbs/api/03_solvers.host.ipynb #1e0d2d7e
 def per_platform(
@@ -104,4 +124,7 @@ def per_platform(
     if _is_split_cpu():
         return in_xla(*arrays)
     host = partial(on_host, fn, result=result, name=name)
+    if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+        at_hand = all(device.platform == "cpu" for a in arrays for device in jnp.asarray(a).devices())
+        return host(*arrays) if at_hand else in_xla(*arrays)
     return jax.lax.platform_dependent(*arrays, cpu=host, default=in_xla)
