@@ -502,7 +502,13 @@ def _checked_calls(fn, workers, processes, time_limit, cache, feasible, dtype) -
     cache = check_count(cache, "cache", least=0, hint=", the number of solutions that are remembered")
     if dtype is not None and not jnp.issubdtype(dtype := np.dtype(dtype), np.floating):
         raise TypeError(f"dtype is {dtype}; scores are floating-point numbers")
-    return dict(workers=workers, processes=bool(processes), time_limit=time_limit, cache=cache, dtype=dtype)
+    return {
+        "workers": workers,
+        "processes": bool(processes),
+        "time_limit": time_limit,
+        "cache": cache,
+        "dtype": dtype,
+    }
 
 
 def _checked_data(data) -> tuple:

@@ -8,6 +8,7 @@ __all__ = ['Unsolvable', 'HostFault', 'on_host', 'in_parts', 'per_platform']
 # %% ../../nbs/api/03_solvers.host.ipynb #059c8436
 import math
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ def _is_split_cpu() -> bool:
         return jax.local_device_count("cpu") > 1
     except RuntimeError:  # no CPU among the platforms
         return False
+
+
+def _is_shared_out() -> bool:
+    """Whether the code that is being traced will run on several devices, one part on each."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return bool(on_mesh_axes()) or any(mesh.shape[axis] > 1 for axis in mesh.manual_axes)
 
 
 def _stacked(array, rank, lead):
@@ -67,7 +74,27 @@ def _at(fault, name, stacks, lead):
     error.instance, error.data = seen[0], tuple(seen[1:])
     return error
 
-# %% ../../nbs/api/03_solvers.host.ipynb #734b19a1
+# %% ../../nbs/api/03_solvers.host.ipynb #11104b37
+_PATIENCE = 20.0  # seconds
+
+
+def _read(array, name):
+    """An argument as NumPy; on a split CPU it may never come, if all threads of XLA wait in callbacks and for each other."""
+    if isinstance(array, jax.Array) and _is_split_cpu():
+        end = time.monotonic() + _PATIENCE
+        while not array.is_ready():
+            if time.monotonic() > end:
+                raise RunTimeFault(f"{name} {_SPLIT}")
+            time.sleep(1e-4)
+    return np.asarray(array)
+
+
+_SPLIT = (
+    "runs outside of XLA, and the devices of a split CPU would wait there for each other: "
+    "run it on one CPU device, or spread the batch over processes"
+)
+
+
 @dataclass(frozen=True)
 class _Call:
     """A host function with all that belongs to its call; equal calls are compiled once."""
@@ -79,7 +106,7 @@ class _Call:
     record: Callable | None
 
     def __call__(self, *arrays):
-        arrays = [np.asarray(a) for a in arrays]
+        arrays = [_read(a, self.name) for a in arrays]
         lead = np.broadcast_shapes(*(a.shape[: a.ndim - r] for a, r in zip(arrays, self.ranks, strict=True)))
         stacks = [_stacked(a, r, lead) for a, r in zip(arrays, self.ranks, strict=True)]
         try:
@@ -103,11 +130,8 @@ def on_host(
     record: Callable | None = None,  # told of each HostFault before it is raised
 ):
     """What `fn` returns for one instance, called outside of the compiled program, once for a whole batch under vmap."""
-    if on_mesh_axes() and _is_split_cpu():
-        raise TypeError(
-            f"{name} runs outside of XLA, and the devices of a split CPU would wait there for each other: "
-            "run it on one CPU device, or spread the batch over processes"
-        )
+    if _is_split_cpu() and _is_shared_out():
+        raise TypeError(f"{name} {_SPLIT}")
     arrays = jax.lax.stop_gradient(arrays)
     call = _Call(fn, name, tuple(np.ndim(a) for a in arrays), result, record)
     if not any(isinstance(a, jax.core.Tracer) for a in arrays):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Outcome', 'attempt', 'portable', 'RemoteFault', 'Process', 'Thread', 'Pool']
 
-# %% ../../nbs/api/03_solvers.workers.ipynb #5752b325
+# %% ../../nbs/api/03_solvers.workers.ipynb #88abdb70
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -168,11 +169,9 @@ class Process:
             raise RemoteFault(f"a worker process could not load the function: {type(fault).__name__}: {fault}")
 
     def _send(self, frame):
-        try:
+        with contextlib.suppress(OSError):  # it died: reading says so
             pickle.dump(frame, self.process.stdin, 5)
             self.process.stdin.flush()
-        except OSError:  # it died: reading says so
-            pass
 
     def _receive(self):
         try:
@@ -201,10 +200,8 @@ class Process:
             self.process.kill()
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout):
-                try:
+                with contextlib.suppress(OSError):  # bytes that it no longer wanted
                     pipe.close()
-                except OSError:  # bytes that it no longer wanted
-                    pass
             self.process = None
 
 # %% ../../nbs/api/03_solvers.workers.ipynb #d9e9b4d5
@@ -343,10 +340,10 @@ class Pool:
 
     def _await(self, runs, job, limit):
         while runs and not job.stopped:
-            began = [since for run in runs if (since := run.since) is not None]
+            now = time.monotonic()
+            oldest = min((since for run in runs if (since := run.since) is not None), default=now)
             try:
-                wait = None if limit is None else max(0.001, min(began, default=time.monotonic()) + limit - time.monotonic())
-                runs.discard(job.done.get(timeout=wait))
+                runs.discard(job.done.get(timeout=limit and max(0.001, oldest + limit - now)))
             except queue.Empty:
                 for run in runs:
                     if run.expire(limit):
