@@ -115,4 +115,6 @@ print(bool(jnp.allclose(one.sum(axis=1), 1, atol=1e-4)))
     *refused, sound = done.stdout.splitlines()
     assert len(refused) == 2 and sound == "True"
     for line in refused:
-        assert line.startswith("best runs outside of XLA, and the devices of a split CPU would wait there for each other")
+        assert line.startswith(
+            "best runs outside of XLA, and the devices of a split CPU would wait there for each other"
+        )

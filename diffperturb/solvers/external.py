@@ -191,8 +191,7 @@ class Runner:
     def __init__(self, options: Options):
         self.options, self.counts, self.memory = options, Counts(), _Memory(options.cache)
         self.last_fault, self._pool, self._lock = None, None, threading.Lock()
-        pair = options.fn, options.feasible
-        self._pooled = (Process, portable(*pair)) if options.processes else (Thread, *pair)
+        self._worker = (Process, portable(options.fn)) if options.processes else (Thread, options.fn)
 
     def __reduce__(self):
         return _runner, (self.options,)
@@ -207,12 +206,12 @@ class Runner:
         if not (o.workers or o.time_limit):
             found = []
             for call in calls:
-                found.append(attempt(o.fn, o.feasible, *call))
+                found.append(attempt(o.fn, *call))
                 if found[-1].fault is not None:
                     break
         else:
             with self._lock:
-                self._pool = self._pool or Pool(max(o.workers, 1), *self._pooled)
+                self._pool = self._pool or Pool(max(o.workers, 1), *self._worker)
             found = self._pool.run(calls, o.time_limit)
         self.counts.add(calls=sum(outcome is not None for outcome in found))
         return found
@@ -296,9 +295,10 @@ def _solved(runner: Runner, batch: _Batch) -> np.ndarray:
         ys = _held(runner.options.facts, ys)
     except Unsolvable as fault:
         raise _refused(batch, fault.index, str(fault)) from None
-    for place, outcome in zip(places, outcomes, strict=True):
-        if outcome.verdict is not True:
-            _judge(runner, batch, place, outcome.verdict)
+    if runner.options.feasible:
+        ys.setflags(write=False)
+        for place, (_, data) in zip(places, calls, strict=True):
+            _judge(runner.options.feasible, batch, place, ys[place], data)
     return ys
 
 # %% ../../nbs/api/10_solvers.external.ipynb #aae924c5
@@ -344,12 +344,16 @@ def _culprit(runner: Runner, batch: _Batch, place: slice, fault: Exception) -> s
     return part
 
 
-def _judge(runner: Runner, batch: _Batch, place, verdict):
-    """Raise `Unsolvable` unless a verdict is true (for all of a stack)."""
-    if isinstance(verdict, Exception):
-        raise _refused(batch, place, f"feasible raised {type(verdict).__name__}: {verdict}") from verdict
+def _judge(feasible: Callable, batch: _Batch, place, y: np.ndarray, data: tuple):
+    """Raise `Unsolvable` unless a solution is feasible (each one of a stack)."""
+    try:
+        verdict = feasible(y, *data)
+    except Exception as fault:
+        raise _refused(batch, place, f"feasible raised {type(fault).__name__}: {fault}") from fault
+    if verdict is True:
+        return
     verdict = np.asarray(verdict)
-    wanted = (place.stop - place.start,) if isinstance(place, slice) else ()
+    wanted = (len(y),) if isinstance(place, slice) else ()
     if verdict.dtype != bool or verdict.shape != wanted:
         seen = f"an array of {verdict.dtype} with shape {verdict.shape}"
         raise _refused(batch, place, f"feasible returned {seen}, wanted bool with shape {wanted}")
@@ -465,7 +469,7 @@ def external(
     processes: bool = False,  # workers are processes instead of threads, one for each core if not said otherwise
     time_limit: float | None = None,  # seconds for each call
     cache: int = 0,  # solutions that are remembered
-    feasible: Callable | None = None,  # feasible(y, *data) -> bool, asked of each solution; with `batched`, of stacks
+    feasible: Callable | None = None,  # feasible(y, *data) -> bool, asked of each solution as it is delivered; with `batched`, of stacks
     radius=None,  # the largest norm of a solution, or a function of the shape
     hyperplane: tuple | None = None,  # (a, b) with <a, y> = b for every solution
     vertices=None,  # (m, *shape), or a function of the shape

@@ -28,22 +28,15 @@ class Outcome(NamedTuple):
     """What came of one call."""
 
     y: Any = None  # what the function returned
-    verdict: Any = True  # what the check said of it; an exception, if it raised one
-    fault: Exception | None = None  # what the function raised
+    fault: Exception | None = None  # what it raised
 
 
-def attempt(fn: Callable, check: Callable | None, theta: np.ndarray, data: tuple) -> Outcome:
-    """Call `fn(theta, *data)`, then `check(y, *data)`."""
+def attempt(fn: Callable, theta: np.ndarray, data: tuple) -> Outcome:
+    """Call `fn(theta, *data)`."""
     try:
-        y = fn(theta, *data)
+        return Outcome(fn(theta, *data))
     except Exception as fault:
         return Outcome(fault=fault)
-    if check is None:
-        return Outcome(y)
-    try:
-        return Outcome(y, check(np.asarray(y), *data))
-    except Exception as fault:
-        return Outcome(y, fault)
 
 # %% ../../nbs/api/03_solvers.workers.ipynb #a3273a37
 def _read(stream, frames):
@@ -55,19 +48,15 @@ def _read(stream, frames):
 
 
 def _packed(outcome: Outcome) -> bytes:
-    """An outcome as bytes, with faults as (name, text, traceback, pickled exception)."""
-
-    def plain(fault):
-        if not isinstance(fault, Exception):
-            return fault
+    """An outcome as bytes, with a fault as (name, text, traceback, pickled exception)."""
+    if (fault := outcome.fault) is not None:
         try:
             pickle.loads(whole := pickle.dumps(fault))
         except Exception:
             whole = b""
-        return type(fault).__name__, str(fault), "".join(traceback.format_exception(fault)), whole
-
+        return pickle.dumps((None, (type(fault).__name__, str(fault), "".join(traceback.format_exception(fault)), whole)))
     try:
-        return pickle.dumps((outcome.y, plain(outcome.verdict), plain(outcome.fault)), 5)
+        return pickle.dumps((outcome.y, None), 5)
     except Exception as fault:
         return _packed(Outcome(fault=TypeError(f"returned a {type(outcome.y).__name__}, which can't be sent: {fault}")))
 
@@ -85,26 +74,26 @@ def _serve():
 
     frames = queue.SimpleQueue()
     threading.Thread(target=_read, args=(stdin, frames), daemon=True).start()
-    sys.path[:], functions = frames.get()
+    sys.path[:], function = frames.get()
     try:
-        functions = pickle.loads(functions)
+        fn = pickle.loads(function)
     except Exception as fault:
         return reply(Outcome(fault=fault))
     reply(Outcome())
     while True:
         for call in frames.get():
-            reply(attempt(*functions, *call))
+            reply(attempt(fn, *call))
 
-# %% ../../nbs/api/03_solvers.workers.ipynb #da9f603d
-def portable(*functions: Callable | None) -> bytes:
-    """Functions as bytes for another process, or a `TypeError` that says what to do."""
+# %% ../../nbs/api/03_solvers.workers.ipynb #4590dc20
+def portable(fn: Callable) -> bytes:
+    """A function as bytes for another process, or a `TypeError` that says what to do."""
     try:
-        if b"__main__" not in (whole := pickle.dumps(functions, 5)):
+        if b"__main__" not in (whole := pickle.dumps(fn, 5)):
             return whole
         reason = "it was defined in a notebook or a script"
     except Exception as fault:
         reason = str(fault)
-    name = getattr(functions[0], "__name__", repr(functions[0]))
+    name = getattr(fn, "__name__", repr(fn))
     try:
         import cloudpickle
     except ImportError:
@@ -113,7 +102,7 @@ def portable(*functions: Callable | None) -> bytes:
             "imported, or pip install cloudpickle"
         ) from None
     try:
-        return cloudpickle.dumps(functions, 5)
+        return cloudpickle.dumps(fn, 5)
     except Exception as fault:
         raise TypeError(
             f"{name} can't be sent to another process ({fault}): what it refers to must be picklable; open files, "
@@ -127,8 +116,8 @@ class RemoteFault(Exception):
 
 def _revived(fault):
     """The exception of a worker, its traceback added as a note."""
-    if not (isinstance(fault, tuple) and len(fault) == 4):
-        return fault
+    if fault is None:
+        return None
     name, text, trace, whole = fault
     try:
         fault = pickle.loads(whole)
@@ -146,12 +135,12 @@ def _command() -> list[str]:
 
 # %% ../../nbs/api/03_solvers.workers.ipynb #564a06d3
 class Process:
-    """A worker process: functions of its own, one call after another."""
+    """A worker process: a function of its own, one call after another."""
 
     renewable = True  # whether it can be used on after a call was given up
 
-    def __init__(self, functions: bytes):
-        self.functions, self.process = functions, None
+    def __init__(self, fn: bytes):
+        self.fn, self.process = fn, None
 
     def start(self):
         """Start it, unless it runs."""
@@ -163,7 +152,7 @@ class Process:
         self.process = subprocess.Popen(
             _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        self._send((sys.path, self.functions))
+        self._send((sys.path, self.fn))
         if (fault := self._receive().fault) is not None:
             self.stop()
             raise RemoteFault(f"a worker process could not load the function: {type(fault).__name__}: {fault}")
@@ -175,13 +164,13 @@ class Process:
 
     def _receive(self):
         try:
-            y, verdict, fault = pickle.loads(pickle.load(self.process.stdout))
+            y, fault = pickle.loads(pickle.load(self.process.stdout))
         except (EOFError, OSError, ValueError):
             self.process.kill()
             code = self.process.wait()
             how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             return Outcome(fault=RemoteFault(f"the worker process ended {how} during the call"))
-        return Outcome(y, _revived(verdict), _revived(fault))
+        return Outcome(y, _revived(fault))
 
     def outcomes(self, calls: list[tuple]):
         """The outcome of each call (theta, data), as it comes."""
@@ -210,8 +199,8 @@ class Thread:
 
     renewable = False
 
-    def __init__(self, *functions):
-        self.functions = functions
+    def __init__(self, fn: Callable):
+        self.fn = fn
 
     def start(self):
         """Nothing to do."""
@@ -219,7 +208,7 @@ class Thread:
     def outcomes(self, calls):
         """The outcome of each call (theta, data), as it comes."""
         for call in calls:
-            yield attempt(*self.functions, *call)
+            yield attempt(self.fn, *call)
 
     def kill(self):
         """A thread can't be ended from outside."""
@@ -308,10 +297,10 @@ def _close(inbox, lanes, workers):
 
 
 class Pool:
-    """Workers that are kept: `Pool(n, Thread, fn, check)` or `Pool(n, Process, portable(fn, check))`."""
+    """Workers that are kept: `Pool(n, Thread, fn)` or `Pool(n, Process, portable(fn))`."""
 
-    def __init__(self, size: int, kind: type, *functions):
-        self.size, self.make = size, lambda: kind(*functions)
+    def __init__(self, size: int, kind: type, fn):
+        self.size, self.make = size, lambda: kind(fn)
         self.lanes, self.workers, self.inbox = [], set(), queue.SimpleQueue()
         self.lock = threading.Lock()
         self.close = weakref.finalize(self, _close, self.inbox, self.lanes, self.workers)
