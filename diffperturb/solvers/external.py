@@ -188,6 +188,9 @@ class Options:
 class Runner:
     """What all copies of one external solver share: workers, counts, memory, and the last fault."""
 
+    def __repr__(self):
+        return f"<runner of {self.options.name}>"
+
     def __init__(self, options: Options):
         self.options, self.counts, self.memory = options, Counts(), _Memory(options.cache)
         self.last_fault, self._pool, self._lock = None, None, threading.Lock()
@@ -262,8 +265,8 @@ class _Batch:
 
     def calls(self, places: list) -> list[tuple]:
         """The arguments (theta, data) of each call."""
-        rows = np.broadcast_to(self.scores(self.theta), (self.size, *self.theta.shape[1:]))
-        rows = rows if len(self.theta) == self.size else rows.copy()
+        rows = self.scores(self.theta)
+        rows = rows if len(rows) == self.size else np.repeat(rows, self.size, axis=0)
         shared = all(len(leaf) == 1 for leaf in self.leaves) and not self.options.batched
         common = self.data(0) if shared else None  # one object, which is sent to a process once
         return [(rows[p, ...], common if shared else self.data(p)) for p in places]
@@ -469,7 +472,8 @@ def external(
     processes: bool = False,  # workers are processes instead of threads, one for each core if not said otherwise
     time_limit: float | None = None,  # seconds for each call
     cache: int = 0,  # solutions that are remembered
-    feasible: Callable | None = None,  # feasible(y, *data) -> bool, asked of each solution as it is delivered; with `batched`, of stacks
+    feasible: Callable
+    | None = None,  # feasible(y, *data) -> bool, asked of each solution as it is delivered; with `batched`, of stacks
     radius=None,  # the largest norm of a solution, or a function of the shape
     hyperplane: tuple | None = None,  # (a, b) with <a, y> = b for every solution
     vertices=None,  # (m, *shape), or a function of the shape

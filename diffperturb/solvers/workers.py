@@ -31,10 +31,21 @@ class Outcome(NamedTuple):
     fault: Exception | None = None  # what it raised
 
 
+def _copied(y):
+    """A copy as an array, where that can be had: the function may use its memory again."""
+    if type(y) is np.ndarray or y is None:
+        return y if y is None else y.copy()
+    try:
+        found = np.array(y)
+    except Exception:
+        return y
+    return y if found.dtype == object else found
+
+
 def attempt(fn: Callable, theta: np.ndarray, data: tuple) -> Outcome:
     """Call `fn(theta, *data)`."""
     try:
-        return Outcome(fn(theta, *data))
+        return Outcome(_copied(fn(theta, *data)))
     except Exception as fault:
         return Outcome(fault=fault)
 
@@ -54,7 +65,9 @@ def _packed(outcome: Outcome) -> bytes:
             pickle.loads(whole := pickle.dumps(fault))
         except Exception:
             whole = b""
-        return pickle.dumps((None, (type(fault).__name__, str(fault), "".join(traceback.format_exception(fault)), whole)))
+        return pickle.dumps(
+            (None, (type(fault).__name__, str(fault), "".join(traceback.format_exception(fault)), whole))
+        )
     try:
         return pickle.dumps((outcome.y, None), 5)
     except Exception as fault:
@@ -149,9 +162,7 @@ class Process:
                 return
             self.stop()
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}  # else each worker would take a share of the accelerator
-        self.process = subprocess.Popen(
-            _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        self.process = subprocess.Popen(_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self._send((sys.path, self.fn))
         if (fault := self._receive().fault) is not None:
             self.stop()
