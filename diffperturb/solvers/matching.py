@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..core import Array, Solver, check_count, static, value
-from .host import per_platform
+from .host import in_parts, per_platform
 
 # %% ../../nbs/api/05_solvers.matching.ipynb #27f941c2
 class _Search(NamedTuple):
@@ -114,28 +114,40 @@ def _columns_on_host(costs: np.ndarray) -> np.ndarray:
         return _columns_by_scipy(costs)
     _, n, m = costs.shape
     precision = "native" if n == m else "float64"  # only for squares does "native" add in double precision
-    rows, chosen = lapjvr_batch(costs, extend_cost=True, return_cost=False, precision=precision)
+    rows, chosen = lapjvr_batch(costs, extend_cost=True, return_cost=False, n_threads=1, precision=precision)
     if n <= m:
         return np.stack(chosen).astype(np.int32)
     columns = np.full((len(costs), n), -1, np.int32)
     np.put_along_axis(columns, np.stack(rows), np.stack(chosen).astype(np.int32), axis=1)
     return columns
 
-# %% ../../nbs/api/05_solvers.matching.ipynb #38da1965
+# %% ../../nbs/api/05_solvers.matching.ipynb #e4d61518
+def _costs(scores, xp=jnp):
+    """Scores (..., n, m) as costs: huge ones scaled down, for their sums overflow; all 0 if one is not finite."""
+    top = xp.max(xp.abs(scores), axis=(-2, -1), keepdims=True)
+    root = 2.0 ** (np.finfo(scores.dtype).maxexp // 2)
+    factor = xp.where(top > root, -1 / root, -1.0).astype(scores.dtype)
+    return xp.where(xp.isfinite(top), scores * factor, 0)
+
+
+def _best_on_host(scores: np.ndarray) -> np.ndarray:
+    """The columns (b, n) int32 for a stack of scores (b, n, m), on all cores; a few at a time, which stay in the cache."""
+    few = max(1, 2**16 // scores[0].size)
+    solve = lambda rows: [_columns_on_host(_costs(rows[k : k + few], np)) for k in range(0, len(rows), few)]
+    return in_parts(lambda rows: np.concatenate(solve(rows)), scores)
+
+
 @jax.jit
 def _paired(theta: Array) -> Array:
     """The best assignment of scores (n, m), as a 0/1 matrix; NaN throughout if a score is not finite."""
     n, m = theta.shape
-    top = jnp.max(jnp.abs(theta))
-    root = 2.0 ** (jnp.finfo(theta.dtype).maxexp // 2)
-    costs = jnp.where(top > root, -theta / root, -theta)  # sums of huge scores overflow
-    costs = jnp.where(jnp.isfinite(top), costs, 0.0)
     result = jax.ShapeDtypeStruct((n,), jnp.int32)
-    columns = per_platform(_columns_on_host, _columns_in_xla, costs, result=result, name="Assignment")
+    in_xla = lambda theta: _columns_in_xla(_costs(theta))
+    columns = per_platform(_best_on_host, in_xla, theta, result=result, name="Assignment")
     y = (columns[:, None] == jnp.arange(m, dtype=jnp.int32)[None]).astype(theta.dtype)
-    return jnp.where(jnp.isfinite(top), y, jnp.nan)
+    return jnp.where(jnp.isfinite(jnp.max(jnp.abs(theta))), y, jnp.nan)
 
-
+# %% ../../nbs/api/05_solvers.matching.ipynb #7ab19674
 def _check_matrix(shape: Sequence[int], solver: str) -> tuple[int, int]:
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(
