@@ -101,6 +101,7 @@ prepare: $(READY)  ## before a commit: format, clean and export the notebooks, w
 	$(MAKE) --no-print-directory readme lint
 
 lock: $(READY)  ## pin the newest versions that fit, in constraints.txt
+	@touch setup.py  # uv reads settings.ini again only where setup.py is newer than what it remembers
 	$(BIN)/uv pip compile setup.py --all-extras --universal --fork-strategy fewest --python-version 3.11 \
 	  --upgrade --quiet --custom-compile-command "make lock" -o constraints.txt
 
