@@ -19,49 +19,93 @@ from diffperturb.noise import (
     Scaled,
     StudentT,
     SumOfGamma,
+    TwoPoint,
 )
 from diffperturb.perturbed import Measured, MonteCarlo, Perturbed, Samples
+from diffperturb.projections import Plane, Sphere
 from diffperturb.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
 from diffperturb.sharding import Sharded
+from diffperturb.solvers.balls import GroupLassoBall, L1Ball, L2Ball, LinfBall, NuclearBall
+from diffperturb.solvers.external import external
+from diffperturb.solvers.graph import Graph, read_graph
+from diffperturb.solvers.logic import AtLeast, AtMost, Logic, Negated, Parity
+from diffperturb.solvers.matching import Assignment, PartialMatching
+from diffperturb.solvers.networks import Flow, SpanningTree
+from diffperturb.solvers.packing import Knapsack
+from diffperturb.solvers.paths import GridPath, ShortestPath
+from diffperturb.solvers.programs import LinearProgram, MixedIntegerProgram
+from diffperturb.solvers.routing import TravellingSalesperson
 from diffperturb.solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
+from diffperturb.surrogates import IMLE, Blackbox, Identity, SPOPlus, StraightThrough
 
 __all__ = [
-    "IID",
     "Antithetic",
     "Argmax",
+    "Assignment",
+    "AtLeast",
+    "AtMost",
     "BinaryChoice",
+    "Blackbox",
     "CentredGumbel",
     "Density",
     "Exact",
     "ExponentialPower",
     "FenchelYoungLoss",
+    "Flow",
     "Function",
+    "Graph",
+    "GridPath",
+    "GroupLassoBall",
     "Gumbel",
+    "IID",
+    "IMLE",
+    "Identity",
+    "Knapsack",
+    "L1Ball",
+    "L2Ball",
     "Laplace",
+    "LinearProgram",
+    "LinfBall",
+    "Logic",
     "Logistic",
     "Measured",
+    "MixedIntegerProgram",
     "MonteCarlo",
     "MultiplicativePerturbed",
+    "Negated",
     "Normal",
+    "NuclearBall",
     "Orthogonal",
+    "Parity",
+    "PartialMatching",
     "Perturbed",
+    "Plane",
     "Ranking",
     "Regression",
     "Regularizer",
+    "SPOPlus",
     "Samples",
     "Scaled",
     "Score",
     "Sharded",
+    "ShortestPath",
     "Sobol",
     "Solver",
     "Sorting",
+    "SpanningTree",
+    "Sphere",
+    "StraightThrough",
     "Stratified",
     "StudentT",
     "SumOfGamma",
     "TopK",
+    "TravellingSalesperson",
+    "TwoPoint",
     "Vertices",
     "estimate",
+    "external",
     "inner",
     "minimize",
+    "read_graph",
     "run_time_checks",
 ]

@@ -12,9 +12,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import diffperturb as dp
-from diffperturb.solvers.logic import AtLeast, AtMost, Logic, Negated, Parity
-from diffperturb.solvers.matching import Assignment, PartialMatching
-from diffperturb.solvers.packing import Knapsack
 
 
 def permuted(shape, rng):
@@ -28,6 +25,12 @@ def rows_and_columns(shape, rng):
     return (shape[1] * rows[:, None] + columns[None]).ravel()
 
 
+def nodes(shape, rng):
+    """The same for the nodes of a graph, in a matrix of its edges."""
+    order = rng.permutation(shape[0])
+    return (shape[1] * order[:, None] + order[None]).ravel()
+
+
 class Case(NamedTuple):
     """A solver, and what it is held against."""
 
@@ -38,6 +41,15 @@ class Case(NamedTuple):
     scores: Callable = lambda drawn: drawn  # drawn numbers (n, entries) -> scores that it accepts, such as np.abs
 
 
+def brightest(scores: np.ndarray) -> np.ndarray:
+    """Marks the largest score of each row, the first one among equals; NumPy."""
+    return np.eye(scores.shape[1])[np.argmax(scores, axis=1)]
+
+
+# 0 -> 1, 2 -> 3 -> 4, with a shortcut and two parallel edges: no cycles, so scores of either sign are fine.
+dag = dp.Graph(jnp.array([0, 0, 1, 2, 3, 0, 3]), jnp.array([1, 2, 3, 3, 4, 4, 4]), 5)
+square = dp.Graph(jnp.array([0, 1, 2, 3, 0, 2]), jnp.array([1, 2, 3, 0, 2, 0]), 4, directed=False)
+simplex = {"A": jnp.ones((1, 4)), "lower": 1.0, "upper": 1.0, "high": 1.0}
 items = {"weights": np.array([3, 1, 4, 1, 5, 2]), "capacity": 8}
 # One line for each solver.
 CASES = {
@@ -47,19 +59,38 @@ CASES = {
     "choice": Case(dp.BinaryChoice(), (2, 3)),
     "vertices": Case(dp.Vertices(jnp.array([[0.0, 1.0], [2.0, -1.0], [0.5, 3.0]])), (2,)),
     "costs": Case(dp.minimize(dp.TopK(2)), (5,), permuted),
-    "assignment": Case(Assignment(), (4, 4), rows_and_columns),
-    "wide assignment": Case(Assignment(), (3, 5), rows_and_columns),
-    "large assignment": Case(Assignment(), (12, 9), rows_and_columns, listed=False),
-    "partial matching": Case(PartialMatching(), (4, 3), rows_and_columns),
-    "two pairs": Case(PartialMatching(2), (4, 3), rows_and_columns),
-    "knapsack": Case(Knapsack(**items), (6,)),
-    "bounded knapsack": Case(Knapsack(**items, counts=np.array([1, 2, 0, 3, 1, 2])), (6,)),
-    "at most": Case(AtMost(2), (5,), permuted),
-    "at least": Case(AtLeast(2), (5,), permuted),
-    "parity": Case(Parity(), (5,), permuted),
-    "odd parity": Case(Parity(odd=True), (5,), permuted),
-    "implication": Case(Negated(AtLeast(1), (True, False)), (2,)),
-    **{name: Case(Logic(name), (4,)) for name in ("and", "or", "xor", "nand", "nor", "xnor")},
+    "assignment": Case(dp.Assignment(), (4, 4), rows_and_columns),
+    "wide assignment": Case(dp.Assignment(), (3, 5), rows_and_columns),
+    "large assignment": Case(dp.Assignment(), (12, 9), rows_and_columns, listed=False),
+    "partial matching": Case(dp.PartialMatching(), (4, 3), rows_and_columns),
+    "two pairs": Case(dp.PartialMatching(2), (4, 3), rows_and_columns),
+    "knapsack": Case(dp.Knapsack(**items), (6,)),
+    "bounded knapsack": Case(dp.Knapsack(**items, counts=np.array([1, 2, 0, 3, 1, 2])), (6,)),
+    "at most": Case(dp.AtMost(2), (5,), permuted),
+    "at least": Case(dp.AtLeast(2), (5,), permuted),
+    "parity": Case(dp.Parity(), (5,), permuted),
+    "odd parity": Case(dp.Parity(odd=True), (5,), permuted),
+    "implication": Case(dp.Negated(dp.AtLeast(1), (True, False)), (2,)),
+    "grid path": Case(dp.minimize(dp.GridPath()), (3, 3), scores=np.abs),
+    "large grid path": Case(dp.minimize(dp.GridPath(neighbours=4)), (6, 7), listed=False, scores=np.abs),
+    "path": Case(dp.ShortestPath(dag, 0, 4), (7,)),
+    "cheapest path": Case(dp.minimize(dp.ShortestPath(dag, 0, 4)), (7,)),
+    "spanning tree": Case(dp.SpanningTree(square), (6,)),
+    "flow": Case(dp.Flow(dag, 0, 4, jnp.array([2.0, 1, 1, 2, 2, 1, 1])), (7,), listed=False),
+    "tour": Case(dp.TravellingSalesperson(), (5, 5), nodes),
+    "tour by cuts": Case(dp.TravellingSalesperson("cuts"), (6, 6), nodes),
+    "program": Case(dp.LinearProgram(jnp.array([[1.0, 2, 1], [3, 1, 0]]), upper=jnp.array([4.0, 3]), high=2.0), (3,)),
+    "simplex": Case(dp.LinearProgram(**simplex), (4,), permuted),
+    "integers": Case(dp.MixedIntegerProgram(jnp.array([[2.0, 3, 4]]), upper=6.0, high=2.0), (3,), listed=False),
+    "l1 ball": Case(dp.L1Ball(2.0), (4,), permuted),
+    "box": Case(dp.LinfBall(2.0), (4,), permuted),
+    "l2 ball": Case(dp.L2Ball(2.0), (4,), permuted, listed=False),
+    "groups": Case(dp.GroupLassoBall(jnp.array([0, 0, 1, 1]), 2), (4,), listed=False),
+    "nuclear ball": Case(dp.NuclearBall(), (3, 2), rows_and_columns, listed=False),
+    "external": Case(
+        dp.external(brightest, (4,), batched=True, radius=1.0, binary=True, vertices=np.eye(4)), (4,), permuted
+    ),
+    **{name: Case(dp.Logic(name), (4,)) for name in ("and", "or", "xor", "nand", "nor", "xnor")},
 }
 STACK = 6  # scores that one example solves together
 

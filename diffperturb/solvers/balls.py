@@ -125,7 +125,7 @@ class GroupLassoBall(_Ball):
         if jnp.shape(self.groups) != tuple(shape):
             raise ValueError(f"GroupLassoBall: groups have shape {jnp.shape(self.groups)}, wanted {tuple(shape)}")
 
-# %% ../../nbs/api/09_solvers.balls.ipynb #3c1288fb
+# %% ../../nbs/api/09_solvers.balls.ipynb #3dbe3336
 @value
 class NuclearBall(_Ball):
     """The best matrix (n, m) whose singular values add up to `size` at most: size * u v', the top singular pair; e_1 e_1' for theta = 0."""
@@ -134,7 +134,8 @@ class NuclearBall(_Ball):
 
     def solve(self, theta):
         largest = jnp.max(jnp.abs(theta))
-        u, _, v = jnp.linalg.svd(theta / jnp.where(largest > 0, largest, 1), full_matrices=False)
+        plain = jnp.where(theta == 0, 0, theta)  # -0 and 0 are the same score, but not for an SVD
+        u, _, v = jnp.linalg.svd(plain / jnp.where(largest > 0, largest, 1), full_matrices=False)
         corner = (jnp.arange(theta.size) == 0).reshape(theta.shape).astype(theta.dtype)
         return self._scaled(jnp.where(largest > 0, jnp.outer(u[:, 0], v[0]), corner), theta)
 
