@@ -185,7 +185,7 @@ _only_in_xla = [False]
 
 @contextmanager
 def only_in_xla():
-    """Solvers that are traced inside of the block stay in XLA, where they have a form for it."""
+    """Solvers that are first traced inside of the block stay in XLA, where they have a form for it."""
     before, _only_in_xla[0] = _only_in_xla[0], True
     try:
         yield

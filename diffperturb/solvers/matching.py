@@ -79,6 +79,7 @@ def _swapped(costs, s: _Search) -> _Search:
     return jax.tree.map(partial(jnp.where, i == s.start), another, onward)
 
 
+@jax.jit
 def _columns_in_xla(costs: Array) -> Array:
     """The column of each row (n,) int32 in the cheapest assignment of costs (n, m), -1 for a row without one."""
     n, m = costs.shape
@@ -137,7 +138,6 @@ def _best_on_host(scores: np.ndarray) -> np.ndarray:
     return in_parts(lambda rows: np.concatenate(solve(rows)), scores)
 
 
-@jax.jit
 def _paired(theta: Array) -> Array:
     """The best assignment of scores (n, m), as a 0/1 matrix; NaN throughout if a score is not finite."""
     n, m = theta.shape
