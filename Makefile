@@ -58,9 +58,11 @@ app: $(READY)  ## serve the explorers as apps, without code
 run: $(READY)  ## run the first experiment in a short form, without a browser
 	$(BIN)/diffperturb run classification --short
 
-bench: $(READY)  ## time the operators against their peers (quiet machine, ten minutes)
+bench: $(READY)  ## time operators and solvers against their peers (quiet machine, a quarter of an hour)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
 	$(BIN)/python benchmarks/operators.py --out benchmarks/results
+	$(BIN)/python benchmarks/solvers.py --out benchmarks/results
+	$(BIN)/python benchmarks/external.py --out benchmarks/results
 
 # --- check
 
