@@ -17,6 +17,7 @@ from scipy.sparse import csgraph, csr_array
 
 from ..core import Array, Solver, error_if, value
 from .graph import Graph, check_node
+from .highs import Pool, Program, Stopped, each_row, load_highs, maximize
 from .host import Unsolvable, in_parts, on_host, per_platform
 
 # %% ../../nbs/api/06_solvers.networks.ipynb #c2a3da95
@@ -131,67 +132,57 @@ class SpanningTree(Solver):
         trees = [edges for c in itertools.combinations(range(num_edges), size) if joins_all(edges := np.array(c, int))]
         return jnp.asarray(np.array([np.isin(np.arange(num_edges), tree) for tree in trees], float))
 
-# %% ../../nbs/api/06_solvers.networks.ipynb #7e8c11b5
-def _flow_model(num_nodes: int, tails, heads, ends):
-    """A HiGHS model of flows on one graph, with zero scores and capacities: the balance of each node is a row."""
-    try:
-        import highspy
-    except ImportError as fault:
-        raise ImportError("Flow needs HiGHS: pip install 'diffperturb[solvers]'") from fault
-    lp, free = highspy.HighsLp(), np.zeros(num_nodes)
-    free[ends] = highspy.kHighsInf
-    lp.num_row_, lp.num_col_ = num_nodes, len(tails)
-    lp.row_lower_, lp.row_upper_ = -free, free
-    lp.col_cost_ = lp.col_lower_ = lp.col_upper_ = np.zeros(len(tails))
-    lp.sense_ = highspy.ObjSense.kMaximize
-    heads = np.where(tails == heads, (tails + 1) % num_nodes, heads)  # never used: HiGHS wants two entries
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    lp.a_matrix_.start_ = np.arange(0, 2 * len(tails) + 1, 2)
-    lp.a_matrix_.index_ = np.stack([tails, heads], axis=1).ravel()
-    lp.a_matrix_.value_ = np.tile([1.0, -1.0], len(tails))
-    model = highspy.Highs()
-    for name, option in (("output_flag", False), ("solver", "simplex"), ("presolve", "off"), ("threads", 1)):
-        model.setOptionValue(name, option)
-    if model.passModel(lp) == highspy.HighsStatus.kError:
-        raise RuntimeError("HiGHS refused the model of a flow")
-    return model
+# %% ../../nbs/api/06_solvers.networks.ipynb #86e98763
+_models = Pool(room=1_000_000)  # edges, with a fixed cost for each model
 
 
-def _best_flow(model, theta, capacity) -> tuple[np.ndarray, str]:
-    """The best flow (E,) of a model, and in words how the search ended."""
-    every = np.arange(len(theta), dtype=np.int32)
-    # HiGHS has absolute tolerances: numbers near 1, scaled by powers of 2, keep tiny scores and capacities apart from 0.
-    units = [2.0 ** np.frexp(np.max(x, initial=0, where=np.isfinite(x)))[1] for x in (np.abs(theta), capacity)]
-    model.changeColsCost(len(theta), every, theta / units[0])
-    model.changeColsBounds(len(theta), every, np.zeros(len(theta)), capacity / units[1])
-    model.run()
-    return np.array(model.getSolution().col_value) * units[1], model.modelStatusToString(model.getModelStatus())
+def _balances(num_nodes: int, tails, heads, ends):
+    """Rows that sum up what leaves each node less what enters it, (num_nodes, E) csr, and how much that may be."""
+    edges, free = np.arange(len(tails)), np.zeros(num_nodes)
+    free[ends] = np.inf
+    signs = np.repeat([1.0, -1.0], len(tails))
+    rows = csr_array((signs, (np.concatenate([tails, heads]), np.tile(edges, 2))), (num_nodes, len(tails)))
+    return rows, free
 
-# %% ../../nbs/api/06_solvers.networks.ipynb #5d098453
+# %% ../../nbs/api/06_solvers.networks.ipynb #b1c7348a
+def _unit(x) -> float:
+    """A power of 2 near the largest finite number: HiGHS has absolute tolerances, and wants numbers near 1."""
+    return 2.0 ** np.frexp(np.max(x, initial=0, where=np.isfinite(x)))[1]
+
+
 def _flows(num_nodes: int, theta, tails, heads, capacity, ends) -> np.ndarray:
     """The best flows (n, E) of stacks of scores, graphs, capacities and ends, by HiGHS."""
     n = max(map(len, (theta, tails, capacity, ends)))
-    one = lambda x, i: x[0] if len(x) == 1 else x[i]
-    model, y = None, np.empty((n, theta.shape[1]))
-    for i in range(n):
-        room, (source, target) = (
-            np.where(one(tails, i) == one(heads, i), 0, one(capacity, i)).astype(float),
-            one(ends, i),
+
+    def solve(i):
+        scores, tail, head, room, (source, target) = (
+            x[0 if len(x) == 1 else i] for x in (theta, tails, heads, capacity, ends)
         )
+        room = np.where(tail == head, 0, room).astype(float)
         if source == target:
-            raise Unsolvable(i, f"source and target are both node {source}, so nothing flows between them")
+            raise Stopped(f"source and target are both node {source}, so nothing flows between them")
         if not (room >= 0).all():
             edge = int(np.argmin(room >= 0))
-            raise Unsolvable(i, f"edge {edge} has the capacity {room[edge]}, wanted a number of at least 0")
-        if model is None or len(tails) > 1 or len(ends) > 1:
-            model = _flow_model(num_nodes, one(tails, i), one(heads, i), [source, target])
-        flow, status = _best_flow(model, one(theta, i).astype(float), room)
-        if status != "Optimal":
-            unbounded = "edges without a finite capacity carry as much as one likes: give them capacities"
-            raise Unsolvable(i, f"HiGHS ended with {status!r}" + (f": {unbounded}" if np.isinf(room).any() else ""))
+            raise Stopped(f"edge {edge} has the capacity {room[edge]}, wanted a number of at least 0")
+        unit = _unit(room)
+
+        def make():
+            rows, free = _balances(num_nodes, tail, head, [source, target])
+            return Program(rows, -free, free, np.zeros(len(room)), room / unit)
+
+        key = (num_nodes, source, target, tail.tobytes(), head.tobytes(), room.tobytes())
+        with _models.lent(key, make, 1000 + len(room)) as program:
+            try:
+                flow = maximize(program, scores.astype(float)) * unit
+            except Stopped as fault:
+                if not np.isinf(room).any():
+                    raise
+                hint = "edges without a finite capacity carry as much as one likes: give them capacities"
+                raise Stopped(hint) from fault
         whole = (room == np.rint(room)).all() and np.isfinite(room).all()
-        y[i] = np.rint(flow) if whole else np.clip(flow, 0, room)
-    return y + 0.0
+        return np.rint(flow) if whole else np.clip(flow, 0, room)
+
+    return each_row(solve, n, theta.shape[1]) + 0.0
 
 # %% ../../nbs/api/06_solvers.networks.ipynb #67c342ea
 @value
@@ -215,6 +206,7 @@ class Flow(Solver):
         graph, capacity = self.graph.checked("Flow"), jnp.asarray(self.capacity, theta.dtype)
         arrays = theta, graph.tails.astype(jnp.int32), graph.heads.astype(jnp.int32), capacity, self._ends()
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
+        load_highs("Flow")
         return on_host(partial(_flows, graph.num_nodes), *arrays, result=result, name="Flow")
 
     def check(self, shape):
