@@ -6,7 +6,7 @@
 __all__ = ['LinearLoss', 'hamming', 'quadratic', 'weighted_hamming', 'linear_loss', 'linearised', 'positive', 'from_positive',
            'LossScale', 'DirectLoss']
 
-# %% ../nbs/api/18_direct.ipynb #43b71f41
+# %% ../nbs/api/18_direct.ipynb #91a3c2a6
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from .noise import CentredGumbel, Noise
 from .perturbed import MonteCarlo, Reading, averaged
 from .sampling import standard_error
 
-# %% ../nbs/api/18_direct.ipynb #f3d75c2d
+# %% ../nbs/api/18_direct.ipynb #67c35e99
 @value
 class LinearLoss:
     """loss(y) = <coefficients, y> + constant for every solution y."""
@@ -56,7 +56,7 @@ def hamming(
     y = error_if(y, ~jnp.all((y == 0) | (y == 1)), describe, y)
     return LinearLoss(1 - 2 * y, jnp.sum(y))
 
-# %% ../nbs/api/18_direct.ipynb #ed47bd2b
+# %% ../nbs/api/18_direct.ipynb #bb3200f6
 def _check_rows(y, x, name):
     """Label and numbers as floating-point arrays, or an error unless each row of the label has one 1."""
     x = check_scores(x)
@@ -87,7 +87,7 @@ def weighted_hamming(
     y, x = _check_rows(y, x, "weighted_hamming")
     return LinearLoss(x[None] ** 2 * (1 - 2 * y), jnp.sum(x[None] ** 2 * y))
 
-# %% ../nbs/api/18_direct.ipynb #ba5f8d26
+# %% ../nbs/api/18_direct.ipynb #f551a074
 def linear_loss(
     f: Callable[[Array], Array],  # the loss of one structure, a scalar
     solver,
@@ -127,7 +127,7 @@ def linearised(f: Callable[[Array], Array], y: Array) -> LinearLoss:
     value, slope = jax.value_and_grad(f)(y)
     return LinearLoss(slope, value - inner(slope, y))
 
-# %% ../nbs/api/18_direct.ipynb #e0acab89
+# %% ../nbs/api/18_direct.ipynb #b67187b6
 def positive(raw: Array) -> Array:
     """A scale above 0 from any number: softplus."""
     return jax.nn.softplus(raw)
@@ -138,7 +138,7 @@ def from_positive(sigma: Array) -> Array:
     sigma = jnp.asarray(sigma, None if jnp.issubdtype(jnp.result_type(sigma), jnp.floating) else float)
     return sigma + jnp.log(-jnp.expm1(-sigma))
 
-# %% ../nbs/api/18_direct.ipynb #94935edd
+# %% ../nbs/api/18_direct.ipynb #04b0fbee
 @value
 class LossScale:
     """A loss scale that is multiplied by `factor` whenever every difference is zero and the loss is not."""
@@ -167,7 +167,7 @@ def _check_scale(scale, theta):
     scale = jax.lax.stop_gradient(scale)
     return scale, error_if(theta, ~jnp.isfinite(scale) | (scale == 0), describe, scale)
 
-# %% ../nbs/api/18_direct.ipynb #96a49230
+# %% ../nbs/api/18_direct.ipynb #1baf4480
 class _Problem(NamedTuple):
     """What is not differentiated."""
 
@@ -205,7 +205,7 @@ def _pairs(central, divide, change, problem, t, noise, sigma, theta, key, num_sa
     difference = apart / step
     return _Pairs((y, difference, difference * draws.z), draws.block)
 
-# %% ../nbs/api/18_direct.ipynb #b5a66f13
+# %% ../nbs/api/18_direct.ipynb #a116674a
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _means(central, divide, change, problem, theta, sigma, t):
     """Mean prediction, and if asked for mean change and mean change times noise: (1 or 3, *event shape)."""
@@ -234,7 +234,7 @@ def _(central, divide, primals, tangents):
     _, theta, sigma, t = tangents
     return inner(y, primals[3]), inner(by_theta, theta) + inner(by_sigma, sigma) + inner(y, t)
 
-# %% ../nbs/api/18_direct.ipynb #4ca41ee1
+# %% ../nbs/api/18_direct.ipynb #6db2e5b5
 @value
 class _Silence(Noise):
     """No noise at all."""
@@ -269,7 +269,21 @@ def _check_sigma(sigma, theta):
     sigma = error_if(sigma, ~jnp.all(jnp.isfinite(sigma) & (sigma >= 0)), describe, sigma)
     return jnp.broadcast_to(sigma, theta.shape)
 
-# %% ../nbs/api/18_direct.ipynb #8fe5b62a
+
+def _check_loss(loss, theta):
+    """The coefficients of a loss, or an error that says what a loss is."""
+    if not isinstance(loss, LinearLoss):
+        given = "a function" if callable(loss) else f"{type(loss).__name__}"
+        raise TypeError(
+            f"the loss is given as {given}, wanted a LinearLoss: hamming(y) for a 0/1 label, linear_loss(f, solver, y) for a "
+            "function of the structure, LinearLoss(t) for coefficients"
+        )
+    t = jnp.asarray(loss.coefficients).astype(theta.dtype)
+    if t.shape != theta.shape:
+        raise ValueError(f"the loss has coefficients of shape {t.shape}, wanted {theta.shape}, that of theta")
+    return check_finite(t, "the loss's coefficients")
+
+# %% ../nbs/api/18_direct.ipynb #02af375c
 @value
 class DirectLoss:
     """The expected task loss of a perturbed solver, with the direct gradient for scores and noise scale (Cohen Indelman and Hazan 2021, eq. 16 and 17)."""
@@ -317,17 +331,3 @@ class DirectLoss:
         scores = theta if self.solver.sign > 0 else -theta
         expected = _expected(self.central, self.divide, problem, scores, _check_sigma(sigma, theta), t)
         return expected + jnp.asarray(loss.constant).astype(theta.dtype)
-
-
-def _check_loss(loss, theta):
-    """The coefficients of a loss, or an error that says what a loss is."""
-    if not isinstance(loss, LinearLoss):
-        given = "a function" if callable(loss) else f"{type(loss).__name__}"
-        raise TypeError(
-            f"the loss is given as {given}, wanted a LinearLoss: hamming(y) for a 0/1 label, linear_loss(f, solver, y) for a "
-            "function of the structure, LinearLoss(t) for coefficients"
-        )
-    t = jnp.asarray(loss.coefficients).astype(theta.dtype)
-    if t.shape != theta.shape:
-        raise ValueError(f"the loss has coefficients of shape {t.shape}, wanted {theta.shape}, that of theta")
-    return check_finite(t, "the loss's coefficients")
