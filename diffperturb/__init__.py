@@ -3,6 +3,17 @@
 __version__ = "0.1.0"
 
 from diffperturb.core import Function, Solver, Vertices, inner, minimize, run_time_checks
+from diffperturb.direct import (
+    DirectLoss,
+    LinearLoss,
+    LossScale,
+    hamming,
+    linear_loss,
+    linearised,
+    positive,
+    quadratic,
+    weighted_hamming,
+)
 from diffperturb.estimation import estimate
 from diffperturb.exact import Exact
 from diffperturb.jacobians import Regression, Score
@@ -48,6 +59,7 @@ __all__ = [
     "Blackbox",
     "CentredGumbel",
     "Density",
+    "DirectLoss",
     "Exact",
     "ExponentialPower",
     "FenchelYoungLoss",
@@ -64,10 +76,12 @@ __all__ = [
     "L1Ball",
     "L2Ball",
     "Laplace",
+    "LinearLoss",
     "LinearProgram",
     "LinfBall",
     "Logic",
     "Logistic",
+    "LossScale",
     "Measured",
     "MixedIntegerProgram",
     "MonteCarlo",
@@ -104,8 +118,14 @@ __all__ = [
     "Vertices",
     "estimate",
     "external",
+    "hamming",
     "inner",
+    "linear_loss",
+    "linearised",
     "minimize",
+    "positive",
+    "quadratic",
     "read_graph",
     "run_time_checks",
+    "weighted_hamming",
 ]
