@@ -138,7 +138,10 @@ def fit(
             now, slope = jax.value_and_grad(total)(w, problem.train, k)
             updates, moved = optimizer.update(slope, memory)
             onward = optax.apply_updates(w, updates), moved
-            return jax.tree.map(lambda a, b: jnp.where(looks, a, b), state, onward), (now / len(problem.train.features), w)
+            return jax.tree.map(lambda a, b: jnp.where(looks, a, b), state, onward), (
+                now / len(problem.train.features),
+                w,
+            )
 
         start = problem.start, optimizer.init(problem.start)
         ends = lambda a: a[jnp.array([0, -1])]
@@ -148,8 +151,7 @@ def fit(
         return loss, *jax.vmap(lambda theta: decision_errors(solver, theta, data))(theta)
 
     keys = jax.random.split(check_key(key, "fit"), len(problems.start))
-    quick = {"xla_backend_optimization_level": 0}  # to compile takes longer than to learn
-    return Fit(*map(np.asarray, jax.jit(jax.vmap(learn), compiler_options=quick)(problems, keys)))
+    return Fit(*map(np.asarray, jax.jit(jax.vmap(learn))(problems, keys)))
 
 # %% ../nbs/api/29_planted.ipynb #5309821b
 class Case(NamedTuple):
