@@ -21,7 +21,15 @@ STRANGERS = {
     "surrogates": {"jacobians", "perturbed"},
 }
 # Rooms that nothing imports, but for those named.
-LEAVES = {"theory": set(), "diagnostics": set(), "plots": {"widgets"}, "widgets": set(), "runs": set(), "site": set()}
+LEAVES = {
+    "theory": set(),
+    "diagnostics": set(),
+    "planted": set(),
+    "plots": {"widgets"},
+    "widgets": set(),
+    "runs": set(),
+    "site": set(),
+}
 # Rooms that may import extras as they are imported; every other one needs only these packages.
 WITH_EXTRAS = {"datasets", "plots", "widgets", "runs", "site"}
 BARE = {"jax", "numpy", "scipy", "diffperturb", *sys.stdlib_module_names}
