@@ -248,6 +248,8 @@ def plots(report: dict, path: Path) -> None:
             shown = [r for r in rows if r[name] is not None]
             ax.loglog([r["size"] for r in shown], [r[name] for r in shown], style, ms=4, color=colour, label=name)
         ax.set(title=problem, xlabel=size)
+        ax.set_xticks([r["size"] for r in rows], [r["size"] for r in rows])
+        ax.minorticks_off()
         ax.title.set_fontsize(10)
     for ax in axes[:, 0]:
         ax.set_ylabel("microseconds an instance")
