@@ -9,6 +9,8 @@ from bs4 import BeautifulSoup
 
 from diffperturb import site
 
+pytestmark = pytest.mark.xdist_group("docs")  # one process, for what they share is made once
+
 
 @pytest.fixture(scope="module")
 def built(root, tmp_path_factory) -> Path:

@@ -19,6 +19,8 @@ from playwright.sync_api import expect  # noqa: E402
 
 NOTEBOOK = Path("nbs/explore/polytope.ipynb")
 
+pytestmark = pytest.mark.xdist_group("explorer")  # one process, for what they share is made once
+
 
 @pytest.fixture(scope="module", autouse=True)
 def chromium():

@@ -93,6 +93,8 @@ CASES = {
     **{name: Case(dp.Logic(name), (4,)) for name in ("and", "or", "xor", "nand", "nor", "xnor")},
 }
 STACK = 6  # scores that one example solves together
+# Each solver is compiled once: its tests go to one process.
+BY_NAME = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CASES])
 
 
 @cache
@@ -144,7 +146,7 @@ def holds_for(*kinds):
         )  # a smaller seed is no simpler case
         drawn = quick(given(seed=st.integers(0, 2**32 - 1))(run))
         drawn.__name__, drawn.__doc__ = test.__name__, test.__doc__
-        return pytest.mark.parametrize("kind", kinds)(pytest.mark.parametrize("name", CASES)(drawn))
+        return pytest.mark.parametrize("kind", kinds)(BY_NAME(drawn))
 
     return mark
 
@@ -198,7 +200,7 @@ def test_the_solution_is_a_subgradient_of_the_maximum(name, scores, rng):
     assert np.all(best(name, other) >= best(name, scores) + slope - 1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+@BY_NAME
 def test_the_same_scores_have_the_same_solution(name):
     """Twice, in a batch and alone, and with -0 for 0."""
     scores, _ = stacks("ties")(name, 1)
@@ -208,7 +210,7 @@ def test_the_same_scores_have_the_same_solution(name):
     assert np.array_equal(flat(CASES[name].solver(alone)[None])[0], again[3])
 
 
-@pytest.mark.parametrize("name", CASES)
+@BY_NAME
 def test_bad_scores_are_named(name):
     case = CASES[name]
     bad = jnp.zeros((STACK, *case.shape)).at[2].set(jnp.nan)
