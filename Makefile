@@ -66,14 +66,18 @@ bench: $(READY)  ## time operators and solvers against their peers (quiet machin
 
 # --- check
 
+# What one notebook or test compiles, the next one, and the next `make test`, reads from here.
+CACHE := JAX_COMPILATION_CACHE_DIR='$(CURDIR)/.cache/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
 # As nbdev_test, with the garbage collector called less often: tracing makes many objects and few cycles.
 NOTEBOOKS = import gc; gc.set_threshold(200_000, 20, 100); from nbdev.test import nbdev_test; nbdev_test()
 
 # Both parts run, whatever the first one says, and pytest has the last word.
 test: $(READY)  ## run every notebook, then the tests
 	@status=0; \
-	$(BIN)/python -c '$(NOTEBOOKS)' || status=1; \
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests || status=1; \
+	$(CACHE) $(BIN)/python -c '$(NOTEBOOKS)' || status=1; \
+	$(CACHE) $(BIN)/python -m pytest -n 2 --dist loadgroup tests || status=1; \
 	exit $$status
 
 lint: $(READY)  ## look for faults of style
@@ -111,5 +115,5 @@ lock: $(READY)  ## pin the newest versions that fit, in constraints.txt
 	  --upgrade --quiet --custom-compile-command "make lock" -o constraints.txt
 
 clean:  ## remove what was built, but neither .venv nor runs
-	rm -rf _docs _proc build dist .pytest_cache .ruff_cache nbs/.quarto
+	rm -rf _docs _proc build dist .cache .pytest_cache .ruff_cache nbs/.quarto
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +
