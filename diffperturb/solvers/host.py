@@ -95,7 +95,7 @@ _SPLIT = (
     "run it on one CPU device, or spread the batch over processes"
 )
 
-
+# %% ../../nbs/api/03_solvers.host.ipynb #8e487f9d
 def _in_words(array):
     """Numbers of 64 bits as pairs of 32: in a thread of its own JAX would round them where a `with` block allows them."""
     return jax.lax.bitcast_convert_type(array, np.uint32) if np.dtype(array.dtype).itemsize == 8 else array
@@ -133,7 +133,7 @@ class _Call:
         out = self(*arrays)
         return out[..., None].view(np.uint32) if out.dtype.itemsize == 8 else out
 
-
+# %% ../../nbs/api/03_solvers.host.ipynb #60f11ea1
 def on_host(
     fn: Callable,  # NumPy: of stacks (n or 1, *event), one for each array -> (n, *shape of the result)
     *arrays,  # of one instance: scores, and whatever else belongs to the instance
