@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Array', 'Key', 'static', 'value', 'inner', 'anywhere', 'agreeing', 'on_mesh_axes', 'run_time_checks', 'RunTimeFault',
-           'error_if', 'materialized', 'check_scores', 'check_finite', 'check_positive', 'check_key', 'Solver',
-           'Vertices', 'Function', 'as_solver', 'Minimize', 'minimize', 'check_count', 'check_vector']
+           'error_if', 'materialized', 'check_scores', 'check_finite', 'check_positive', 'check_key', 'constant',
+           'Solver', 'Vertices', 'Function', 'as_solver', 'as_maximizer', 'Minimize', 'minimize', 'check_count',
+           'check_vector']
 
 # %% ../nbs/api/00_core.ipynb #dcf79af7
 import logging
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -238,19 +240,24 @@ def check_key(key, needed_by: str = "this call") -> Key:
         raise ValueError(f"key has shape {key.shape}, wanted ONE key: use jax.vmap over keys for a batch")
     return key
 
-# %% ../nbs/api/00_core.ipynb #4cc68574
-@jax.custom_jvp
-def _hard(theta, solver):
-    return theta
+# %% ../nbs/api/00_core.ipynb #aced301c
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _constant(x, why):
+    return x
 
 
-@_hard.defjvp
-def _hard_jvp(primals, tangents):
-    raise TypeError(
-        f"the derivative of {type(primals[1]).__name__} in theta was asked for, but a hard decision is piecewise constant and "
-        "its derivative is zero almost everywhere. Differentiate diffperturb.Perturbed(solver, noise, epsilon) instead, "
-        "or pass jax.lax.stop_gradient(theta) where a constant is meant"
-    )
+@_constant.defjvp
+def _(why, primals, tangents):
+    raise TypeError(why)
+
+
+def constant(
+    x,  # an array or a pytree of arrays, returned unchanged
+    why: str,  # what has no derivative, and what to do instead
+):
+    """`x`, whose derivative is a `TypeError` that says why, where `stop_gradient` would give a silent zero."""
+    traced = lambda leaf: isinstance(leaf, jax.core.Tracer) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return jax.tree.map(lambda leaf: _constant(leaf, why) if traced(leaf) else leaf, x)
 
 # %% ../nbs/api/00_core.ipynb #781bba1d
 class Solver:
@@ -276,7 +283,28 @@ class Solver:
         """A maximiser of <y, theta>; raises on NaN, on infinite scores and on a wrong shape."""
         theta = check_scores(theta)
         self.check(theta.shape)
-        return self.solve(_hard(check_finite(theta), self))
+        why = (
+            f"the derivative of {type(self).__name__} in theta was asked for, but a hard decision is piecewise constant and "
+            "its derivative is zero almost everywhere. Differentiate diffperturb.Perturbed(solver, noise, epsilon) "
+            "instead, or pass jax.lax.stop_gradient(theta) where a constant is meant"
+        )
+        return self.solve(constant(check_finite(theta), why))
+
+    def scores(self, theta: Array, name: str = "theta") -> Array:
+        """What the oracle is given for one instance: sign * theta, checked for type, shape and finite numbers."""
+        theta = check_scores(theta)
+        self.check(theta.shape)
+        theta = check_finite(theta, name)
+        return theta if self.sign > 0 else -theta
+
+    @property
+    def fixed_oracle(self):
+        """The oracle, with its own numbers (points, weights, capacities) as constants that refuse to be differentiated."""
+        why = (
+            f"the derivative in the numbers that {type(self.oracle).__name__} holds was asked for, but only the scores have "
+            "one here: pass jax.lax.stop_gradient(solver) where constants are meant"
+        )
+        return constant(self.oracle, why)
 
     def radius(self, shape: tuple) -> Array:
         """The largest Euclidean norm of a solution, R_C in Berthet et al. 2020, Prop. 2.2."""
@@ -312,7 +340,7 @@ class Vertices(Solver):
     def vertices(self, shape):
         return self.points
 
-# %% ../nbs/api/00_core.ipynb #13a4cbf4
+# %% ../nbs/api/00_core.ipynb #9e151a64
 @value
 class Function(Solver):
     """A JAX function theta -> y as a solver; what it returns is checked for shape and for NaN."""
@@ -339,7 +367,18 @@ def as_solver(solver) -> Solver:
         raise TypeError(f"solver is {solver!r}; wanted a Solver such as Argmax(), or a function theta -> y")
     return Function(solver)
 
-# %% ../nbs/api/00_core.ipynb #36355715
+
+def as_maximizer(
+    solver,
+    otherwise: str,  # what can't be done with another map; ends the sentence
+) -> Solver:
+    """`as_solver(solver)`, or a `TypeError` unless it maximises <y, sign * theta>."""
+    solver = as_solver(solver)
+    if not solver.maximizes:
+        raise TypeError(f"{type(solver).__name__} is no maximiser of <y, theta>: {otherwise}")
+    return solver
+
+# %% ../nbs/api/00_core.ipynb #d5d205e4
 @value
 class Minimize(Solver):
     """A solver of costs: the point of another solver's polytope with the least <y, costs>."""
@@ -349,10 +388,8 @@ class Minimize(Solver):
     sign = -1
 
     def __post_init__(self):
-        if not self.solver.maximizes:
-            raise TypeError(
-                f"{type(self.solver).__name__} is no maximiser of <y, theta>, so there is nothing to minimise"
-            )
+        if callable(self.solver):
+            as_maximizer(self.solver, "there is nothing to minimise")
 
     @property
     def binary(self):

@@ -19,10 +19,12 @@ from diffperturb.core import (
     Array,
     Key,
     Solver,
+    as_maximizer,
     as_solver,
     check_finite,
     check_key,
     check_scores,
+    constant,
     error_if,
     inner,
     static,
@@ -234,7 +236,7 @@ def _(central, divide, primals, tangents):
     _, theta, sigma, t = tangents
     return inner(y, primals[3]), inner(by_theta, theta) + inner(by_sigma, sigma) + inner(y, t)
 
-# %% ../nbs/api/18_direct.ipynb #6db2e5b5
+# %% ../nbs/api/18_direct.ipynb #5854644d
 @value
 class _Silence(Noise):
     """No noise at all."""
@@ -243,17 +245,10 @@ class _Silence(Noise):
         return jnp.zeros(shape, dtype)
 
 
-@jax.custom_jvp
-def _fixed(noise):
-    return noise
-
-
-@_fixed.defjvp
-def _(primals, tangents):
-    raise TypeError(
-        "the derivative of DirectLoss in a parameter of the noise was asked for: its scale is learned as sigma=, a scalar or "
-        "one number for each score; pass jax.lax.stop_gradient(parameter) where a constant is meant"
-    )
+_NOISE = (
+    "the derivative of DirectLoss in a parameter of the noise was asked for: its scale is learned as sigma=, a scalar or "
+    "one number for each score; pass jax.lax.stop_gradient(parameter) where a constant is meant"
+)
 
 
 def _check_sigma(sigma, theta):
@@ -283,7 +278,7 @@ def _check_loss(loss, theta):
         raise ValueError(f"the loss has coefficients of shape {t.shape}, wanted {theta.shape}, that of theta")
     return check_finite(t, "the loss's coefficients")
 
-# %% ../nbs/api/18_direct.ipynb #02af375c
+# %% ../nbs/api/18_direct.ipynb #cfc2f430
 @value
 class DirectLoss:
     """The expected task loss of a perturbed solver, with the direct gradient for scores and noise scale (Cohen Indelman and Hazan 2021, eq. 16 and 17)."""
@@ -297,11 +292,7 @@ class DirectLoss:
 
     def __post_init__(self):
         if callable(self.solver):
-            object.__setattr__(self, "solver", as_solver(self.solver))
-            if not self.solver.maximizes:
-                raise TypeError(
-                    f"{type(self.solver).__name__} is no maximiser of <y, theta>: a loss can't be put inside"
-                )
+            object.__setattr__(self, "solver", as_maximizer(self.solver, "a loss can't be put inside"))
         if isinstance(self.loss_scale, (int, float)):
             _check_scale(self.loss_scale, jnp.zeros(()))
         if hasattr(self.method, "maximizer") and not isinstance(self.method, MonteCarlo):
@@ -319,15 +310,12 @@ class DirectLoss:
         sigma: Array | float = 1.0,  # >= 0, the scale of the noise: a scalar, or of the shape of theta
     ) -> Array:  # scalar
         """The estimate of E[loss(y*)]; raises unless the loss is linear, theta finite and sigma not below 0."""
-        theta = check_finite(check_scores(theta))
-        self.solver.check(theta.shape)
-        t = _check_loss(loss, theta)
-        scale, theta = _check_scale(self.loss_scale, theta)
-        solver, silent = jax.lax.stop_gradient(self.solver.oracle), isinstance(sigma, (int, float)) and sigma == 0
-        if silent:
+        scores, solver = self.solver.scores(theta), self.solver.fixed_oracle
+        t = _check_loss(loss, scores)
+        scale, scores = _check_scale(self.loss_scale, scores)
+        if isinstance(sigma, (int, float)) and sigma == 0:
             problem = _Problem(solver, _Silence(), MonteCarlo(1), scale, jax.random.key(0))
         else:
-            problem = _Problem(solver, _fixed(self.noise), self.method, scale, check_key(key, "DirectLoss"))
-        scores = theta if self.solver.sign > 0 else -theta
-        expected = _expected(self.central, self.divide, problem, scores, _check_sigma(sigma, theta), t)
-        return expected + jnp.asarray(loss.constant).astype(theta.dtype)
+            problem = _Problem(solver, constant(self.noise, _NOISE), self.method, scale, check_key(key, "DirectLoss"))
+        expected = _expected(self.central, self.divide, problem, scores, _check_sigma(sigma, scores), t)
+        return expected + jnp.asarray(loss.constant).astype(scores.dtype)

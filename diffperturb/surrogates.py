@@ -17,10 +17,11 @@ from diffperturb.core import (
     Array,
     Key,
     Solver,
+    as_maximizer,
     as_solver,
-    check_finite,
     check_positive,
     check_scores,
+    constant,
     inner,
     static,
     value,
@@ -41,21 +42,14 @@ class Surrogate:
 
     def __post_init__(self):
         if callable(self.solver):
-            object.__setattr__(self, "solver", as_solver(self.solver))
-            if not self.solver.maximizes:
-                raise TypeError(
-                    f"{type(self.solver).__name__} is no maximiser of <y, theta>, which {type(self).__name__} is made for: "
-                    "use Perturbed"
-                )
+            solver = as_maximizer(self.solver, f"{type(self).__name__} is not made for it, use Perturbed")
+            object.__setattr__(self, "solver", solver)
         if isinstance(self.scale, (int, float)) and not 0 <= self.scale < float("inf"):
             raise ValueError(f"scale is {self.scale}, wanted a finite number >= 0, the scale of the noise")
 
     def scores(self, theta: Array, key: Key | None = None) -> Array:
         """What the maximiser behind the layer is given: noise, then the projections (event shape)."""
-        theta = check_scores(theta)
-        self.solver.check(theta.shape)
-        theta = check_finite(theta)
-        theta = theta if self.solver.sign > 0 else -theta
+        theta = self.solver.scores(theta)
         return perturbed_scores(theta, self.solver.oracle, self.projection, self.noise, self.scale, key)
 
     def decide(self, scores: Array) -> Array:
@@ -87,7 +81,7 @@ class Identity(Surrogate):
     """dy/dtheta = I for scores, -I for costs (Sahoo et al. 2022, eq. 3); with projections eq. 11."""
 
     def decide(self, scores):
-        return _as_identity(jax.lax.stop_gradient(self.solver.oracle), scores)
+        return _as_identity(self.solver.fixed_oracle, scores)
 
 
 NegativeIdentity = Identity
@@ -110,6 +104,11 @@ def _forward(target, divided, solver, lam, scores):
 
 def _backward(target, divided, kept, g):
     solver, lam, scores, y = kept
+    why = (
+        "a second derivative of a layer that answers with a difference of two hard solutions was asked for: it is zero almost "
+        "everywhere. Differentiate Perturbed(solver, noise, epsilon), which has every order"
+    )
+    scores, g = constant((scores, g), why)
     step = lam.at(scores, g) if isinstance(lam, AdaptiveLam) else lam.astype(scores.dtype)
     above, below, sides = target(scores, step * g)
     change = (y if above is None else solver.solve(above)) - solver.solve(below)
@@ -156,7 +155,7 @@ def _checked_lam(lam):
         return lam
     return check_positive(lam, "lam", hint=", how far the scores are pushed on the way back")
 
-# %% ../nbs/api/17_surrogates.ipynb #de4fbe6e
+# %% ../nbs/api/17_surrogates.ipynb #70311cb8
 @value
 class Blackbox(Surrogate):
     """(y*(s) - y*(s - lam g)) / lam for an incoming gradient g (Vlastelica et al. 2020; Sahoo et al. 2022, eq. 4)."""
@@ -169,7 +168,7 @@ class Blackbox(Surrogate):
             _checked_lam(self.lam)
 
     def decide(self, scores):
-        return _as_difference(pushed, True, jax.lax.stop_gradient(self.solver.oracle), _checked_lam(self.lam), scores)
+        return _as_difference(pushed, True, self.solver.fixed_oracle, _checked_lam(self.lam), scores)
 
 # %% ../nbs/api/17_surrogates.ipynb #11354fd6
 def central(scores: Array, step: Array) -> tuple[Array | None, Array, float]:
@@ -200,8 +199,7 @@ class IMLE(Surrogate):
             raise TypeError("IMLE() samples, and needs noise: give noise=Gumbel(), or use Blackbox(solver, lam=lam)")
 
     def decide(self, scores):
-        solver = jax.lax.stop_gradient(self.solver.oracle)
-        return _as_difference(self.target, self.divide, solver, _checked_lam(self.lam), scores)
+        return _as_difference(self.target, self.divide, self.solver.fixed_oracle, _checked_lam(self.lam), scores)
 
 # %% ../nbs/api/17_surrogates.ipynb #6d67e7b4
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -229,7 +227,7 @@ class StraightThrough(Surrogate):
                 f"no relaxation of {type(solver).__name__} is known: give relaxation=, a function of the scores, for example "
                 "the mean of a perturbed solver, lambda s: Perturbed(solver)(s, key=key), or use Identity(solver)"
             )
-        return _as_relaxed(relaxation, jax.lax.stop_gradient(solver), scores)
+        return _as_relaxed(relaxation, self.solver.fixed_oracle, scores)
 
 # %% ../nbs/api/17_surrogates.ipynb #fba35c14
 def decision_regret(solver, theta: Array, truth: Array) -> Array:
@@ -247,19 +245,13 @@ class SPOPlus:
 
     def __post_init__(self):
         if callable(self.solver):
-            object.__setattr__(self, "solver", as_solver(self.solver))
-            if not self.solver.maximizes:
-                raise TypeError(
-                    f"{type(self.solver).__name__} is no maximiser of <y, theta>: SPO+ has no meaning for it"
-                )
+            object.__setattr__(self, "solver", as_maximizer(self.solver, "SPO+ has no meaning for it"))
 
     def __call__(self, theta: Array, truth: Array) -> Array:
         """The loss, a scalar >= 0, at least the decision's regret."""
-        theta = check_scores(theta)
-        truth = check_scores(truth, theta.shape)
-        self.solver.check(theta.shape)
-        theta, truth = (self.solver.sign * check_finite(a, name) for a, name in ((theta, "theta"), (truth, "truth")))
-        solve = lambda s: jax.lax.stop_gradient(self.solver.oracle.solve(jax.lax.stop_gradient(s)))
+        truth = self.solver.scores(check_scores(truth, jnp.shape(theta)), "truth")
+        theta, oracle = self.solver.scores(theta), self.solver.fixed_oracle
+        solve = lambda s: oracle.solve(jax.lax.stop_gradient(s))
         ahead = 2 * theta - truth
         y, wanted = solve(ahead), solve(truth)
         return inner(y, ahead) - 2 * inner(wanted, theta) + inner(wanted, truth)
