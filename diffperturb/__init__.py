@@ -34,6 +34,7 @@ from diffperturb.noise import (
 )
 from diffperturb.perturbed import Measured, MonteCarlo, Perturbed, Samples
 from diffperturb.projections import Plane, Sphere
+from diffperturb.relaxations import GumbelSinkhorn, GumbelSoftmax, NeuralSort, RelaxedSubset, SoftSort
 from diffperturb.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
 from diffperturb.sharding import Sharded
 from diffperturb.solvers.balls import GroupLassoBall, L1Ball, L2Ball, LinfBall, NuclearBall
@@ -69,6 +70,8 @@ __all__ = [
     "GridPath",
     "GroupLassoBall",
     "Gumbel",
+    "GumbelSinkhorn",
+    "GumbelSoftmax",
     "IID",
     "IMLE",
     "Identity",
@@ -87,6 +90,7 @@ __all__ = [
     "MonteCarlo",
     "MultiplicativePerturbed",
     "Negated",
+    "NeuralSort",
     "Normal",
     "NuclearBall",
     "Orthogonal",
@@ -97,6 +101,7 @@ __all__ = [
     "Ranking",
     "Regression",
     "Regularizer",
+    "RelaxedSubset",
     "SPOPlus",
     "Samples",
     "Scaled",
@@ -104,6 +109,7 @@ __all__ = [
     "Sharded",
     "ShortestPath",
     "Sobol",
+    "SoftSort",
     "Solver",
     "Sorting",
     "SpanningTree",

@@ -24,6 +24,7 @@ STRANGERS = {
 LEAVES = {
     "theory": set(),
     "diagnostics": set(),
+    "planted": set(),
     "plots": {"widgets"},
     "widgets": set(),
     "runs": set(),
@@ -165,7 +166,7 @@ def test_a_bad_import_is_found(tmp_path, name, source, complaint):
 
 def test_importing_the_library_loads_no_extras():
     extras = ["matplotlib", "IPython", "pandas", "nbdev", "fastcore", "ipywidgets", "papermill"]
-    extras += ["sklearn", "optax", "nbformat", "seaborn", "tqdm", "highspy", "lap", "networkx"]
+    extras += ["sklearn", "optax", "nbformat", "seaborn", "tqdm", "highspy", "lap", "networkx", "ott"]
     program = f"import sys, diffperturb; print([m for m in {extras} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
