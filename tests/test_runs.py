@@ -51,6 +51,8 @@ def home(tmp_path) -> Path:
 def start(home: Path, *args: str, **env: str) -> subprocess.Popen:
     env = {**os.environ, **env}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests in the background; a run would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen([COMMAND, *args], cwd=home, env=env, **pipes)
 
 
