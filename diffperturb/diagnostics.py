@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['SAMPLINGS', 'ESTIMATORS', 'PLAIN', 'candidates', 'Efficiency', 'Comparison', 'compare']
 
-# %% ../nbs/api/28_diagnostics.ipynb #082af94d
+# %% ../nbs/api/28_diagnostics.ipynb #4f9c182c
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from .jacobians import Regression, Score
 from .perturbed import MonteCarlo, Perturbed
 from .sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
 
-# %% ../nbs/api/28_diagnostics.ipynb #a606f2de
+# %% ../nbs/api/28_diagnostics.ipynb #c10dcc04
 SAMPLINGS = (IID(), Antithetic(), Orthogonal(antithetic=True), Stratified(), Sobol())
 ESTIMATORS = (Score(), Regression())
 PLAIN = (Score("zero"), Score("solution"))  # shown with independent draws only
@@ -45,7 +46,7 @@ def candidates(
             refused.append(f"{sampling}, {estimator}: {error}")
     return methods, refused
 
-# %% ../nbs/api/28_diagnostics.ipynb #7340f9ff
+# %% ../nbs/api/28_diagnostics.ipynb #3a8575d7
 @dataclass(frozen=True)
 class Efficiency:
     """What one method costs and leaves at a budget."""
@@ -94,33 +95,29 @@ class Comparison:
             )
         return "\n".join([*lines, f"errors: squared, relative; against {self.reference}"])
 
-# %% ../nbs/api/28_diagnostics.ipynb #7d43fe7c
-def _with_gradient(perturbed, direction):
-    """Maximizer and vector-Jacobian product, as one compiled function of (theta, key)."""
-
-    @jax.jit
-    def both(theta, key):
-        y, pull = jax.vjp(lambda t: perturbed(t, key=key), theta)
-        return y, pull(direction)[0]
-
-    return both
+# %% ../nbs/api/28_diagnostics.ipynb #f0e40a3d
+@jax.jit
+def _with_gradient(perturbed, direction, theta, key):
+    """Maximizer and vector-Jacobian product; compiled once for all temperatures."""
+    y, pull = jax.vjp(lambda t: perturbed(t, key=key), theta)
+    return y, pull(direction)[0]
 
 
 def _truth(perturbed, theta, direction, key, num_samples):
     """Value and gradient, their squared errors, and in words where they come from."""
     try:
-        exact = _with_gradient(replace(perturbed, method=Exact()), direction)(theta, key)
+        exact = _with_gradient(replace(perturbed, method=Exact()), direction, theta, key)
         return exact, (0.0, 0.0), "the exact form"
     except TypeError:
         runs = 16
         method = MonteCarlo(-(-num_samples // runs), chunk_size=4096)
-        run = _with_gradient(replace(perturbed, method=method), direction)
+        run = partial(_with_gradient, replace(perturbed, method=method), direction)
         found = [run(theta, k) for k in jax.random.split(key, runs)]
         found = [np.stack([np.asarray(f[i], float) for f in found]) for i in range(2)]
         own = tuple(float(np.sum(np.var(f, axis=0, ddof=1)) / runs) for f in found)
         return tuple(f.mean(axis=0) for f in found), own, f"{runs * method.num_samples:,} draws"
 
-# %% ../nbs/api/28_diagnostics.ipynb #dff0d478
+# %% ../nbs/api/28_diagnostics.ipynb #40d8c35d
 def compare(
     perturbed: Perturbed,  # solver, noise and temperature; its method doesn't matter
     theta: Array,  # scores of one instance
@@ -144,7 +141,7 @@ def compare(
         raise ValueError(
             f"the gradient of <u, y> is zero at theta = {theta}: take a larger epsilon or another direction"
         )
-    functions = [_with_gradient(replace(perturbed, method=method), direction) for method in methods]
+    functions = [partial(_with_gradient, replace(perturbed, method=method), direction) for method in methods]
     errors = [_errors(f, theta, keys[2:], truth, own) for f in functions]
     seconds = _median_seconds([lambda f=f: f(theta, key) for f in functions])
     rows = [Efficiency(m, *e, s) for m, e, s in zip(methods, errors, seconds, strict=True)]

@@ -6,7 +6,7 @@
 __all__ = ['BASELINES', 'Draws', 'standardized', 'ratio', 'log_ratio', 'covary', 'Score', 'Fixed', 'reweighted', 'expectation',
            'Regression', 'maximum', 'pathwise', 'piecewise_linear']
 
-# %% ../nbs/api/12_jacobians.ipynb #3475a702
+# %% ../nbs/api/12_jacobians.ipynb #075cb15f
 from functools import partial
 
 import jax
@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from .core import Array, static, value
 from .noise import Noise
 
-# %% ../nbs/api/12_jacobians.ipynb #c9f7adb3
+# %% ../nbs/api/12_jacobians.ipynb #f343b9e0
 @value
 class Draws:
     """M draws z of noise at (theta, epsilon), in independent blocks; the perturbed scores are theta + epsilon z."""
@@ -57,7 +57,7 @@ def _ratio_jvp(primals, tangents):
     w = ratio(*primals)
     return w, w * log_ratio(*primals, *tangents)
 
-# %% ../nbs/api/12_jacobians.ipynb #a79419f5
+# %% ../nbs/api/12_jacobians.ipynb #c533383d
 def _over_events(a: Array, b: Array) -> Array:
     """Inner product of every draw of `a` (M, *event) with `b`, one event or one for every draw: (M,)."""
     if b.ndim == a.ndim:
@@ -82,7 +82,7 @@ def log_ratio(
     density = lambda noise: jax.vmap(noise.log_prob)(z)
     return change + jax.jvp(density, (draws.noise,), (moved.noise,))[1]
 
-# %% ../nbs/api/12_jacobians.ipynb #e177f3ba
+# %% ../nbs/api/12_jacobians.ipynb #b928de89
 def _blocks(a: Array, block: int) -> Array:
     """Sums over each independent block of draws, (M // block, ...)."""
     return a if block == 1 else jnp.sum(a.reshape(-1, block, *a.shape[1:]), axis=1)
@@ -98,7 +98,7 @@ def covary(change: Array, values: Array, block: int) -> Array:
     others = (jnp.sum(change) * jnp.sum(values, axis=0) - own) / (num_samples - block)
     return (total - others) / num_samples
 
-# %% ../nbs/api/12_jacobians.ipynb #06440756
+# %% ../nbs/api/12_jacobians.ipynb #019f02ac
 @value
 class Score:
     """The score-function estimator E[(v - b) dlog q], with b the mean of the other blocks, v(y*(theta)), or zero."""
@@ -146,12 +146,12 @@ class Fixed:
         """Directional derivative of E[v]; itself differentiable in theta and epsilon."""
         return Score("zero").tangent(draws, moved, values - self.b[None])
 
-# %% ../nbs/api/12_jacobians.ipynb #614531b7
+# %% ../nbs/api/12_jacobians.ipynb #474fe6b9
 def reweighted(draws: Draws, values: Array) -> Array:
     """Mean of values (M, ...) under the density ratio: linear in the values, so it may be used on tangents."""
     return jnp.mean(values, axis=0) + covary(ratio(draws) - 1, values, draws.block)
 
-# %% ../nbs/api/12_jacobians.ipynb #e66ab4d0
+# %% ../nbs/api/12_jacobians.ipynb #74fea289
 @jax.custom_jvp
 def expectation(estimator, draws: Draws, values: Array) -> Array:
     """E[v] from values (M, ...) found at the perturbed scores; differentiable to any order in theta and epsilon."""
@@ -183,7 +183,7 @@ def _expectation_jvp(primals, tangents):
         tangent = tangent + reweighted(draws, tangents[2])
     return mean, tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #524094a9
+# %% ../nbs/api/12_jacobians.ipynb #21c3f902
 @value
 class Regression:
     """Jacobian from the least-squares fit of results on scores; needs more draws than scores."""
@@ -228,7 +228,7 @@ class Regression:
             values = values - (score @ slope).reshape(values.shape)
         return tangent + covary(weight * log_ratio(draws, rest), values, draws.block)
 
-# %% ../nbs/api/12_jacobians.ipynb #bbe42e01
+# %% ../nbs/api/12_jacobians.ipynb #82cb55b5
 def _only_noise(draws: Draws, tangents: Draws) -> Draws:
     """Tangents in which the parameters of the noise move, and nothing else."""
     return Draws(None, None, _moved(draws, tangents).noise, None, draws.block)
@@ -267,7 +267,7 @@ def _maximum_jvp(primals, tangents):
         tangent = tangent + reweighted(draws, _over_events(tangents[2], scores))
     return maximum(*primals), tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #051dd55e
+# %% ../nbs/api/12_jacobians.ipynb #2b0bdaf8
 @jax.custom_jvp
 def pathwise(
     estimator,
@@ -287,7 +287,7 @@ def _pathwise_jvp(primals, tangents):
         tangent = tangent + reweighted(draws, tangents[2])
     return pathwise(*primals), tangent
 
-# %% ../nbs/api/12_jacobians.ipynb #919dd4f8
+# %% ../nbs/api/12_jacobians.ipynb #a4b73de7
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def piecewise_linear(apply, draws: Draws, plans: Array) -> Array:
     """E[apply(plan, x)] for an `apply` that is linear in x, with the plans (M, ...) found at the perturbed scores x."""
