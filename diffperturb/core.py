@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Array', 'Key', 'static', 'value', 'inner', 'anywhere', 'agreeing', 'on_mesh_axes', 'run_time_checks', 'RunTimeFault',
            'error_if', 'materialized', 'check_scores', 'check_finite', 'check_positive', 'check_key', 'constant',
-           'Solver', 'Vertices', 'Function', 'as_solver', 'as_maximizer', 'Minimize', 'minimize', 'check_count',
-           'check_vector']
+           'Solver', 'Vertices', 'Function', 'as_solver', 'as_maximizer', 'Minimize', 'minimize', 'check_label',
+           'check_count', 'check_vector']
 
 # %% ../nbs/api/00_core.ipynb #dcf79af7
 import logging
@@ -421,6 +421,31 @@ def minimize(
     """The solver that minimises <y, costs> over the same polytope; twice is the solver itself."""
     solver = as_solver(solver)
     return solver.solver if isinstance(solver, Minimize) else Minimize(solver)
+
+# %% ../nbs/api/00_core.ipynb #60fa50e4
+def check_label(
+    solver: Solver,
+    y: Array,  # a label, of the shape of theta
+    theta: Array,  # scores of one instance
+    instead: Array | None = None,  # what is handed on in place of the label
+) -> Array:
+    """The label in the dtype of the scores, or an error if it can't be a solution of this solver."""
+    y = jnp.asarray(y)
+    name = type(solver).__name__
+    if y.shape != theta.shape:
+        raise ValueError(
+            f"the label y has shape {y.shape}, wanted {theta.shape}, that of theta: a label is a solution of {name} "
+            "(for Argmax a one-hot vector: jax.nn.one_hot(i, d))"
+        )
+    y = y.astype(theta.dtype)
+    off = ~jnp.all(jnp.isfinite(y))
+    if solver.binary:
+        off |= jnp.any((y < -1e-3) | (y > 1 + 1e-3))
+    if (plane := solver.hyperplane(theta.shape)) is not None:
+        normal, level = (jnp.asarray(p, theta.dtype) for p in plane)
+        off |= jnp.abs(inner(normal, y) - level) > 1e-3 * (1 + jnp.abs(level))
+    describe = lambda y: f"the label {y} is not in the polytope of {name}: labels are its solutions"
+    return error_if(y if instead is None else instead, off, describe, y)
 
 # %% ../nbs/api/00_core.ipynb #afb6422d
 def check_count(n, name: str, least: int = 1, most: int | None = None, hint: str = "") -> int:

@@ -23,6 +23,7 @@ from diffperturb.core import (
     as_solver,
     check_finite,
     check_key,
+    check_label,
     check_scores,
     constant,
     error_if,
@@ -41,6 +42,7 @@ class LinearLoss:
 
     coefficients: Array  # t, of the event shape
     constant: Array | float = 0.0
+    label: Array | None = None  # where there is one, it is held against the solver
 
     def __call__(self, y: Array) -> Array:
         """The loss of a structure, a scalar."""
@@ -56,7 +58,7 @@ def hamming(
         f"the label is {y}: the Hamming loss is linear for entries 0 and 1 only; use linear_loss(f, solver, y)"
     )
     y = error_if(y, ~jnp.all((y == 0) | (y == 1)), describe, y)
-    return LinearLoss(1 - 2 * y, jnp.sum(y))
+    return LinearLoss(1 - 2 * y, jnp.sum(y), y)
 
 # %% ../nbs/api/18_direct.ipynb #bb3200f6
 def _check_rows(y, x, name):
@@ -78,7 +80,7 @@ def quadratic(
 ) -> LinearLoss:
     """sum_i ((y x)_i - (y' x)_i)^2 for assignments y', exactly: t_ij = (x_pi(i) - x_j)^2."""
     y, x = _check_rows(y, x, "quadratic")
-    return LinearLoss(((y @ x)[:, None] - x[None]) ** 2)
+    return LinearLoss(((y @ x)[:, None] - x[None]) ** 2, 0.0, y)
 
 
 def weighted_hamming(
@@ -87,7 +89,7 @@ def weighted_hamming(
 ) -> LinearLoss:
     """sum_ij x_j^2 (y_ij - y'_ij)^2: t_ij = x_j^2 (1 - 2 y_ij) (Cohen Indelman and Hazan 2021, section 5.1)."""
     y, x = _check_rows(y, x, "weighted_hamming")
-    return LinearLoss(x[None] ** 2 * (1 - 2 * y), jnp.sum(x[None] ** 2 * y))
+    return LinearLoss(x[None] ** 2 * (1 - 2 * y), jnp.sum(x[None] ** 2 * y), y)
 
 # %% ../nbs/api/18_direct.ipynb #f551a074
 def linear_loss(
@@ -98,12 +100,13 @@ def linear_loss(
     """The coefficients of a loss that is linear over the solutions, held against 64 of them; an error if it is not."""
     solver, y = as_solver(solver), check_scores(y)
     solver.check(y.shape)
+    y = check_label(solver, y, y)
     if (shape := jax.eval_shape(f, y).shape) != ():
         raise ValueError(f"the loss returned shape {shape}, wanted a scalar for one structure")
     loss = lambda y: jnp.asarray(f(y)).astype(y.dtype)
     units = jnp.eye(y.size, dtype=y.dtype).reshape(-1, *y.shape)
     t = (jax.vmap(loss)(units) - loss(jnp.zeros_like(y))).reshape(y.shape)
-    found = LinearLoss(t, loss(y) - inner(t, y))
+    found = LinearLoss(t, loss(y) - inner(t, y), y)
     z = jax.random.normal(jax.random.key(0), (64, *y.shape), y.dtype)
     pull = jnp.linspace(0, 4, 64, dtype=y.dtype).reshape(-1, *(1,) * y.ndim)  # from anywhere to the label
     near = jax.vmap(solver.oracle.solve)(jax.lax.stop_gradient(pull * y[None] + z))
@@ -127,7 +130,7 @@ def linearised(f: Callable[[Array], Array], y: Array) -> LinearLoss:
     """The tangent of a loss at the label y: equal to it there, an approximation elsewhere."""
     y = check_scores(y)
     value, slope = jax.value_and_grad(f)(y)
-    return LinearLoss(slope, value - inner(slope, y))
+    return LinearLoss(slope, value - inner(slope, y), y)
 
 # %% ../nbs/api/18_direct.ipynb #b67187b6
 def positive(raw: Array) -> Array:
@@ -236,7 +239,7 @@ def _(central, divide, primals, tangents):
     _, theta, sigma, t = tangents
     return inner(y, primals[3]), inner(by_theta, theta) + inner(by_sigma, sigma) + inner(y, t)
 
-# %% ../nbs/api/18_direct.ipynb #5854644d
+# %% ../nbs/api/18_direct.ipynb #b891cf42
 @value
 class _Silence(Noise):
     """No noise at all."""
@@ -265,7 +268,7 @@ def _check_sigma(sigma, theta):
     return jnp.broadcast_to(sigma, theta.shape)
 
 
-def _check_loss(loss, theta):
+def _check_loss(loss, solver, theta):
     """The coefficients of a loss, or an error that says what a loss is."""
     if not isinstance(loss, LinearLoss):
         given = "a function" if callable(loss) else f"{type(loss).__name__}"
@@ -276,9 +279,10 @@ def _check_loss(loss, theta):
     t = jnp.asarray(loss.coefficients).astype(theta.dtype)
     if t.shape != theta.shape:
         raise ValueError(f"the loss has coefficients of shape {t.shape}, wanted {theta.shape}, that of theta")
-    return check_finite(t, "the loss's coefficients")
+    t = check_finite(t, "the loss's coefficients")
+    return t if loss.label is None else check_label(solver, loss.label, theta, instead=t)
 
-# %% ../nbs/api/18_direct.ipynb #cfc2f430
+# %% ../nbs/api/18_direct.ipynb #404bef99
 @value
 class DirectLoss:
     """The expected task loss of a perturbed solver, with the direct gradient for scores and noise scale (Cohen Indelman and Hazan 2021, eq. 16 and 17)."""
@@ -311,7 +315,7 @@ class DirectLoss:
     ) -> Array:  # scalar
         """The estimate of E[loss(y*)]; raises unless the loss is linear, theta finite and sigma not below 0."""
         scores, solver = self.solver.scores(theta), self.solver.fixed_oracle
-        t = _check_loss(loss, scores)
+        t = _check_loss(loss, self.solver, scores)
         scale, scores = _check_scale(self.loss_scale, scores)
         if isinstance(sigma, (int, float)) and sigma == 0:
             problem = _Problem(solver, _Silence(), MonteCarlo(1), scale, jax.random.key(0))

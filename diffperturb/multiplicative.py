@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from .core import Array, Key, Solver, as_solver, check_positive, error_if, value
+from .core import Array, Key, Solver, as_maximizer, check_positive, error_if, value
 from .jacobians import pathwise
 from .noise import Normal
 from .perturbed import MonteCarlo, Perturbed, Reading, Samples, averaged
@@ -42,9 +42,7 @@ class MultiplicativePerturbed:
     method: MonteCarlo = MonteCarlo()
 
     def __post_init__(self):
-        object.__setattr__(self, "solver", as_solver(self.solver))
-        if not self.solver.maximizes:
-            raise TypeError(f"{type(self.solver).__name__} is no maximiser of <y, theta>: perturb it with Perturbed")
+        object.__setattr__(self, "solver", as_maximizer(self.solver, "perturb it with Perturbed"))
         if not isinstance(self.method, MonteCarlo):
             raise TypeError(
                 f"method is {self.method}, wanted MonteCarlo(num_samples): products have no exact form here"

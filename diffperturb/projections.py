@@ -16,11 +16,11 @@ from diffperturb.core import (
     Array,
     Key,
     Solver,
+    as_maximizer,
     as_solver,
     check_count,
-    check_finite,
     check_key,
-    check_scores,
+    check_label,
     error_if,
     inner,
     value,
@@ -141,15 +141,13 @@ def informed_margin(
     alpha: Array | float,  # the margin
 ) -> Array:  # of the shape of theta
     """Scores that make the label harder to reach by alpha (Rolinek et al. 2020; Sahoo et al. 2022, section 3.5)."""
-    solver, y = as_solver(solver), jnp.asarray(y)
+    solver = as_solver(solver)
     if not solver.binary:
         raise TypeError(
             f"the informed margin is for solutions of 0 and 1, but those of {type(solver).__name__} may be others"
         )
-    if y.shape != theta.shape:
-        raise ValueError(f"the label has shape {y.shape}, wanted {theta.shape}, that of theta")
     half = jnp.asarray(alpha, theta.dtype) / 2
-    return theta + solver.sign * half * (1 - 2 * y.astype(theta.dtype))
+    return theta + solver.sign * half * (1 - 2 * check_label(solver, y, theta))
 
 # %% ../nbs/api/16_projections.ipynb #b82ea250
 def boundary_distance(
@@ -160,18 +158,16 @@ def boundary_distance(
     directions: int = 0,  # 0: exact, from the solver's vertices
 ) -> Array:  # scalar
     """Euclidean distance of theta to the nearest scores with another solution; with directions an upper bound."""
-    solver, theta = as_solver(solver), check_finite(check_scores(theta))
-    solver.check(theta.shape)
-    if not solver.maximizes:
-        raise TypeError(f"{type(solver).__name__} is no maximiser of <y, theta>: it has no decision boundaries")
+    solver = as_maximizer(solver, "it has no decision boundaries")
+    scores, solver = solver.scores(theta), solver.oracle
     if not directions:
         with jax.ensure_compile_time_eval():
-            vertices = jnp.asarray(solver.vertices(theta.shape), theta.dtype)
-        return _nearest_vertex(vertices, solver.sign * theta)
-    lines = jax.random.normal(check_key(key, "boundary_distance"), (directions, *theta.shape), theta.dtype)
-    axes = jnp.eye(theta.size, dtype=theta.dtype).reshape(-1, *theta.shape)
+            vertices = jnp.asarray(solver.vertices(scores.shape), scores.dtype)
+        return _nearest_vertex(vertices, scores)
+    lines = jax.random.normal(check_key(key, "boundary_distance"), (directions, *scores.shape), scores.dtype)
+    axes = jnp.eye(scores.size, dtype=scores.dtype).reshape(-1, *scores.shape)
     lines = jnp.concatenate([lines, axes, -axes])
-    return jnp.min(jax.vmap(lambda line: _change_along(solver, theta, line / jnp.linalg.norm(line.ravel())))(lines))
+    return jnp.min(jax.vmap(lambda line: _change_along(solver, scores, line / jnp.linalg.norm(line.ravel())))(lines))
 
 
 def _nearest_vertex(vertices, scores):
