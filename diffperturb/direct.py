@@ -143,7 +143,7 @@ def from_positive(sigma: Array) -> Array:
     sigma = jnp.asarray(sigma, None if jnp.issubdtype(jnp.result_type(sigma), jnp.floating) else float)
     return sigma + jnp.log(-jnp.expm1(-sigma))
 
-# %% ../nbs/api/18_direct.ipynb #04b0fbee
+# %% ../nbs/api/18_direct.ipynb #919c5224
 @value
 class LossScale:
     """A loss scale that is multiplied by `factor` whenever every difference is zero and the loss is not."""
@@ -169,7 +169,11 @@ def _check_scale(scale, theta):
         f"loss_scale is {scale}; wanted a finite number other than 0: below 0 towards a lower loss, above 0 away from a "
         "higher one"
     )
-    scale = jax.lax.stop_gradient(scale)
+    why = (
+        "the derivative in loss_scale was asked for: it says how far the push goes, the loss doesn't depend on it; LossScale "
+        "lets it grow, and jax.lax.stop_gradient(loss_scale) makes it a constant"
+    )
+    scale = constant(scale, why)
     return scale, error_if(theta, ~jnp.isfinite(scale) | (scale == 0), describe, scale)
 
 # %% ../nbs/api/18_direct.ipynb #1baf4480

@@ -124,7 +124,7 @@ def _no_gradient(leaf):
 
 _as_difference.defvjp(_forward, _backward)
 
-# %% ../nbs/api/17_surrogates.ipynb #adbd27f7
+# %% ../nbs/api/17_surrogates.ipynb #44a07e5b
 @value
 class AdaptiveLam:
     """lam = alpha |s| / |g|, with alpha led so that answers have `goal` entries on average (Minervini et al. 2023)."""
@@ -151,6 +151,11 @@ class AdaptiveLam:
 
 
 def _checked_lam(lam):
+    why = (
+        "the derivative in lam was asked for: lam shapes the answer on the way back, the decision doesn't depend on it; "
+        "AdaptiveLam finds its size, and jax.lax.stop_gradient(lam) makes it a constant"
+    )
+    lam = constant(lam, why)
     if isinstance(lam, AdaptiveLam):
         return lam
     return check_positive(lam, "lam", hint=", how far the scores are pushed on the way back")
