@@ -92,13 +92,13 @@ docs: $(READY) readme  ## render the documentation into _docs
 	  PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_docs && echo _docs/index.html; \
 	else \
 	  echo "The full site needs Quarto (quarto.org, 'Get Started'), which is not on the PATH. A preview, by pandoc:"; \
-	  $(BIN)/python -m diffperturb.site; \
+	  $(BIN)/python -m diffperturb.workbench.site; \
 	fi
 
 # --- contribute
 
 readme: $(READY)  ## write README.md from nbs/index.ipynb
-	@$(BIN)/python -m diffperturb.site readme
+	@$(BIN)/python -m diffperturb.workbench.site readme
 
 format: $(READY)  ## format notebooks and tests
 	$(BIN)/ruff check --fix --quiet . || true

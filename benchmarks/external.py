@@ -33,8 +33,8 @@ def batched(rows):
     return rows >= np.partition(rows, -10, axis=1)[:, -10, None]
 
 
-def batched_programme(rows):
-    """The best choice without neighbours of each row (n, d): a dynamic programme over all rows at once."""
+def batched_program(rows):
+    """The best choice without neighbors of each row (n, d): a dynamic program over all rows at once."""
     taken, skipped, chosen = np.zeros(len(rows)), np.zeros(len(rows)), []
     for score in rows.T:
         chosen.append(skipped + score > np.maximum(taken, skipped))
@@ -67,7 +67,7 @@ def spin_1ms(theta):
 
 TASKS = {
     "batched top-k": (batched, {"batched": True}),
-    "batched programme": (batched_programme, {"batched": True}),
+    "batched program": (batched_program, {"batched": True}),
     "50 us an instance": (spin_50us, {}),
     "1 ms an instance": (spin_1ms, {}),
     "50 us, time limit": (spin_50us, {"time_limit": 10.0}),

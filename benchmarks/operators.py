@@ -203,12 +203,12 @@ def plots(report: dict, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colours = ["#0072B2", "#E69F00", "#009E73"]
+    colors = ["#0072B2", "#E69F00", "#009E73"]
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
     for axis, part, goal in zip(axes, ("speed at equal M", "exact forms"), ((3, 8, 5), 500), strict=False):
         rows, x = report[part], np.arange(3)
         for i, kind in enumerate(("forward", "gradient")):
-            axis.bar(x + 0.35 * i - 0.18, [r[f"{kind}_ratio"] for r in rows], 0.33, color=colours[i], label=kind)
+            axis.bar(x + 0.35 * i - 0.18, [r[f"{kind}_ratio"] for r in rows], 0.33, color=colors[i], label=kind)
         axis.hlines(np.broadcast_to(goal, 3), x - 0.4, x + 0.4, "k", lw=1, ls="--", label="goal")
         axis.set(
             xticks=x, xticklabels=[r["task"] for r in rows], ylabel="times faster than the faster peer", title=part
@@ -216,15 +216,15 @@ def plots(report: dict, path: Path) -> None:
         axis.set_yscale("log" if part == "exact forms" else "linear")
         axis.legend(fontsize=8, frameon=False)
     best = {t: max((r for r in report["efficiency"] if r["task"] == t), key=lambda r: r["gain"]) for t in PROBLEMS}
-    axes[2].bar(list(best), [r["gain"] for r in best.values()], 0.5, color=colours[2])
+    axes[2].bar(list(best), [r["gain"] for r in best.values()], 0.5, color=colors[2])
     for i, (row, goal) in enumerate(zip(best.values(), (40, 8, 8), strict=True)):
         axes[2].annotate(row["method"].replace(", ", "\n"), (i, row["gain"]), ha="center", va="bottom", fontsize=8)
         axes[2].hlines(goal, i - 0.4, i + 0.4, "k", lw=1, ls="--")
     axes[2].set(yscale="log", ylabel="times less than optax", title="time × squared error of the gradient")
     axes[2].margins(y=0.25)
-    for colour, what in zip(colours, ("M", "batch", "d"), strict=True):
+    for color, what in zip(colors, ("M", "batch", "d"), strict=True):
         rows = [r for r in report["growth"] if r["grows"] == what]
-        axes[3].loglog([r[what] for r in rows], [r["seconds"] for r in rows], "o-", ms=4, color=colour, label=what)
+        axes[3].loglog([r[what] for r in rows], [r["seconds"] for r in rows], "o-", ms=4, color=color, label=what)
     axes[3].set(xlabel="size of what grows", ylabel="seconds, ranking with gradient", title="growth (linear: slope 1)")
     axes[3].legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=130)

@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 import diffperturb as dp
-from diffperturb.solvers.host import only_in_xla
+from diffperturb.solvers._runtime.callbacks import only_in_xla
 
 RNG = np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def in_xla(solver, thetas) -> Callable:
 
 
 def heap_path(costs: np.ndarray) -> np.ndarray:
-    """Dijkstra's algorithm with a heap, in Python: the nodes of the cheapest path between two corners, 8 neighbours."""
+    """Dijkstra's algorithm with a heap, in Python: the nodes of the cheapest path between two corners, 8 neighbors."""
     high, wide, costs = *costs.shape, costs.tolist()
     best, before, queue = {(0, 0): costs[0][0]}, {}, [(costs[0][0], 0, 0)]
     while queue:
@@ -77,7 +77,7 @@ def heap_path(costs: np.ndarray) -> np.ndarray:
 
 
 def grid_edges(side: int) -> tuple:
-    """Tails and heads of all steps between neighbours, sorted by tail, and where each tail begins."""
+    """Tails and heads of all steps between neighbors, sorted by tail, and where each tail begins."""
     place = np.arange(side * side).reshape(side, side)
     pairs = []
     for a in (-1, 0, 1):
@@ -192,7 +192,7 @@ def pairs() -> dict:
     def tour(n):
         points = RNG.random((16, n, 2))
         costs = np.linalg.norm(points[:, :, None] - points[:, None], axis=-1).astype(np.float32)
-        of = lambda method: compiled(dp.minimize(dp.TravellingSalesperson(method)), costs)
+        of = lambda method: compiled(dp.minimize(dp.TravelingSalesperson(method)), costs)
         return {"host": of("cuts"), **({"XLA": of("held-karp")} if n <= 13 else {})}
 
     return {
@@ -244,9 +244,9 @@ def plots(report: dict, path: Path) -> None:
     figure, axes = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained")
     for ax, (problem, size) in zip(axes.ravel(), sizes.items(), strict=True):
         rows = [r for r in report["forms"] if r["problem"] == problem]
-        for name, style, colour in (("host", "o-", "#0173b2"), ("XLA", "s--", "#de8f05")):
+        for name, style, color in (("host", "o-", "#0173b2"), ("XLA", "s--", "#de8f05")):
             shown = [r for r in rows if r[name] is not None]
-            ax.loglog([r["size"] for r in shown], [r[name] for r in shown], style, ms=4, color=colour, label=name)
+            ax.loglog([r["size"] for r in shown], [r[name] for r in shown], style, ms=4, color=color, label=name)
         ax.set(title=problem, xlabel=size)
         ax.set_xticks([r["size"] for r in rows], [r["size"] for r in rows])
         ax.minorticks_off()

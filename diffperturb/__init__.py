@@ -2,53 +2,111 @@
 
 __version__ = "0.1.0"
 
-from diffperturb.core import Function, Solver, Vertices, inner, minimize, run_time_checks
-from diffperturb.direct import (
-    DirectLoss,
-    LinearLoss,
-    LossScale,
-    hamming,
-    linear_loss,
-    linearised,
-    positive,
-    quadratic,
-    weighted_hamming,
-)
-from diffperturb.estimation import estimate
+from importlib import import_module
+
+from diffperturb import exact, expectation, foundations, learning, noise, solvers
 from diffperturb.exact import Exact
-from diffperturb.jacobians import Regression, Score
-from diffperturb.losses import FenchelYoungLoss, Regularizer
-from diffperturb.multiplicative import MultiplicativePerturbed
+from diffperturb.expectation import (
+    Measured,
+    MonteCarlo,
+    MultiplicativePerturbed,
+    Perturbed,
+    Regression,
+    Samples,
+    ScoreFunction,
+    Sharded,
+)
+from diffperturb.foundations import Function, Solver, Vertices, inner, minimize, run_time_checks
+from diffperturb.learning import (
+    IMLE,
+    Blackbox,
+    DirectLoss,
+    FenchelYoungLoss,
+    GumbelSinkhorn,
+    GumbelSoftmax,
+    Identity,
+    NeuralSort,
+    Plane,
+    Regularizer,
+    RelaxedSubset,
+    SoftSort,
+    Sphere,
+    SPOPlus,
+    StraightThrough,
+    estimate,
+    task_losses,
+)
 from diffperturb.noise import (
-    CentredGumbel,
+    IID,
+    Antithetic,
+    CenteredGumbel,
     Density,
     ExponentialPower,
     Gumbel,
     Laplace,
     Logistic,
     Normal,
+    Orthogonal,
     Scaled,
+    Sobol,
+    Stratified,
     StudentT,
     SumOfGamma,
     TwoPoint,
 )
-from diffperturb.perturbed import Measured, MonteCarlo, Perturbed, Samples
-from diffperturb.projections import Plane, Sphere
-from diffperturb.relaxations import GumbelSinkhorn, GumbelSoftmax, NeuralSort, RelaxedSubset, SoftSort
-from diffperturb.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
-from diffperturb.sharding import Sharded
-from diffperturb.solvers.balls import GroupLassoBall, L1Ball, L2Ball, LinfBall, NuclearBall
-from diffperturb.solvers.external import external
-from diffperturb.solvers.graph import Graph, read_graph
-from diffperturb.solvers.logic import AtLeast, AtMost, Logic, Negated, Parity
-from diffperturb.solvers.matching import Assignment, PartialMatching
-from diffperturb.solvers.networks import Flow, SpanningTree
-from diffperturb.solvers.packing import Knapsack
-from diffperturb.solvers.paths import GridPath, ShortestPath
-from diffperturb.solvers.programs import LinearProgram, MixedIntegerProgram
-from diffperturb.solvers.routing import TravellingSalesperson
-from diffperturb.solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
-from diffperturb.surrogates import IMLE, Blackbox, Identity, SPOPlus, StraightThrough
+from diffperturb.solvers import (
+    Argmax,
+    Assignment,
+    AtLeast,
+    AtMost,
+    BinaryChoice,
+    Flow,
+    Graph,
+    GridPath,
+    GroupLassoBall,
+    Knapsack,
+    L1Ball,
+    L2Ball,
+    LinearProgram,
+    LinfBall,
+    Logic,
+    MixedIntegerProgram,
+    Negated,
+    NuclearBall,
+    Parity,
+    PartialMatching,
+    Ranking,
+    ShortestPath,
+    Sorting,
+    SpanningTree,
+    TopK,
+    TravelingSalesperson,
+    external,
+    read_graph,
+)
+
+# Chapters and modules that are imported when they are first used, since some need extras.
+_LATER = {
+    "evidence": "diffperturb.evidence",
+    "workbench": "diffperturb.workbench",
+    "datasets": "diffperturb.evidence.datasets",
+    "diagnostics": "diffperturb.evidence.diagnostics",
+    "learning_benchmark": "diffperturb.evidence.learning_benchmark",
+    "theory": "diffperturb.evidence.theory",
+    "explorers": "diffperturb.workbench.explorers",
+    "figures": "diffperturb.workbench.figures",
+}
+
+
+def __getattr__(name):
+    if name not in _LATER:
+        raise AttributeError(f"module 'diffperturb' has no attribute {name!r}")
+    return import_module(_LATER[name])
+
+
+def __dir__():
+    return sorted([*globals(), *_LATER])
+
 
 __all__ = [
     "Antithetic",
@@ -58,7 +116,7 @@ __all__ = [
     "AtMost",
     "BinaryChoice",
     "Blackbox",
-    "CentredGumbel",
+    "CenteredGumbel",
     "Density",
     "DirectLoss",
     "Exact",
@@ -79,12 +137,10 @@ __all__ = [
     "L1Ball",
     "L2Ball",
     "Laplace",
-    "LinearLoss",
     "LinearProgram",
     "LinfBall",
     "Logic",
     "Logistic",
-    "LossScale",
     "Measured",
     "MixedIntegerProgram",
     "MonteCarlo",
@@ -105,7 +161,7 @@ __all__ = [
     "SPOPlus",
     "Samples",
     "Scaled",
-    "Score",
+    "ScoreFunction",
     "Sharded",
     "ShortestPath",
     "Sobol",
@@ -119,19 +175,20 @@ __all__ = [
     "StudentT",
     "SumOfGamma",
     "TopK",
-    "TravellingSalesperson",
+    "TravelingSalesperson",
     "TwoPoint",
     "Vertices",
     "estimate",
+    "exact",
+    "expectation",
     "external",
-    "hamming",
+    "foundations",
     "inner",
-    "linear_loss",
-    "linearised",
+    "learning",
     "minimize",
-    "positive",
-    "quadratic",
+    "noise",
     "read_graph",
     "run_time_checks",
-    "weighted_hamming",
+    "solvers",
+    "task_losses",
 ]

@@ -24,7 +24,7 @@ STRANGERS = {
 LEAVES = {
     "theory": set(),
     "diagnostics": set(),
-    "planted": set(),
+    "learning_problem": set(),
     "plots": {"widgets"},
     "widgets": set(),
     "runs": set(),
@@ -121,7 +121,7 @@ SOUND = {
     "perturbed.py": "from . import core, sampling, jacobians\n",
     "losses.py": "from .perturbed import Perturbed\n",
     "theory.py": "from .losses import Loss\n",
-    "plots.py": "import matplotlib\nfrom .perturbed import Law\n",
+    "plots.py": "import matplotlib\nfrom .perturbed import Distribution\n",
     "widgets.py": "import ipywidgets\nfrom .plots import scene\n",
     "runs.py": "import papermill\n",
 }

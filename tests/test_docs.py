@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
-from diffperturb import site
+from diffperturb.workbench import site
 
 pytestmark = pytest.mark.xdist_group("docs")  # one process, for what they share is made once
 

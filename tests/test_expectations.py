@@ -15,7 +15,7 @@ ALL = os.environ.get("DIFFPERTURB_TESTS") == "all"
 SOLVERS = {"argmax": dp.Argmax(), "top-k": dp.TopK(2), "ranking": dp.Ranking(), "choice": dp.BinaryChoice()}
 NOISES = {"normal": dp.Normal(), "gumbel": dp.Gumbel(), "logistic": dp.Logistic(), "laplace": dp.Laplace()}
 SAMPLINGS = (dp.IID(), dp.Antithetic(), dp.Stratified(), dp.Sobol(), dp.Orthogonal(), dp.Orthogonal(antithetic=True))
-ESTIMATORS = (dp.Score(), dp.Score("zero"), dp.Score("solution"), dp.Regression())
+ESTIMATORS = (dp.ScoreFunction(), dp.ScoreFunction("zero"), dp.ScoreFunction("solution"), dp.Regression())
 # Every solver and every noise twice; all pairs with DIFFPERTURB_TESTS=all, which takes two minutes more.
 PAIRS = [(s, n) for i, s in enumerate(SOLVERS) for j, n in enumerate(NOISES) if ALL or (i + j) % 2 == 0]
 COVERED = [(s, n) for s in ("argmax", "ranking") for n in ("normal", "laplace") if ALL or (s, n) in PAIRS]
@@ -42,12 +42,12 @@ def test_every_estimator_is_unbiased(solver, noise):
     exact = lambda theta, epsilon: (replace(p, epsilon=epsilon)(theta), replace(p, epsilon=epsilon).max(theta))
     truth = jax.jit(lambda: along(exact))()
     for sampling in serving(NOISES[noise]):
-        method = dp.MonteCarlo(DRAWS, sampling, dp.Score("solution"))
+        method = dp.MonteCarlo(DRAWS, sampling, dp.ScoreFunction("solution"))
 
         def every(key, method=method):
             def readings(theta, epsilon):
-                law = replace(p, epsilon=epsilon, method=method).samples(theta, key=key)
-                return [(replace(law, jacobian=e).mean, replace(law, jacobian=e).max) for e in ESTIMATORS]
+                samples = replace(p, epsilon=epsilon, method=method).samples(theta, key=key)
+                return [(replace(samples, jacobian=e).mean, replace(samples, jacobian=e).max) for e in ESTIMATORS]
 
             values, slopes = along(readings)
             return list(zip(values, slopes, strict=True))
@@ -66,7 +66,7 @@ def test_intervals_cover_what_they_claim(solver, noise):
     repetitions, draws = (
         2000,
         640,
-    )  # no entry is rare at this temperature: a normal law for the error of a share needs that
+    )  # no entry is rare at this temperature: a normal distribution for the error of a share needs that
     operator = dp.Perturbed(SOLVERS[solver], NOISES[noise], 2.0, dp.Exact())
     truth = {"maximizer": operator(THETA), "maximum": operator.max(THETA)}
     keys = jax.random.split(jax.random.key(11), repetitions)

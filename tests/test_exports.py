@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffperturb import site
+from diffperturb.workbench import site
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:

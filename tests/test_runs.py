@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from diffperturb import runs
+from diffperturb.workbench import command_line, execution, parameters, store
 
 COMMAND = str(Path(sys.executable).with_name("diffperturb"))
 WAIT = """
@@ -87,7 +87,7 @@ def alive(pid: int) -> bool:
 
 def results(home: Path, monkeypatch, capsys) -> str:
     monkeypatch.chdir(home)
-    assert runs.main(["results"]) == 0
+    assert command_line.main(["results"]) == 0
     return capsys.readouterr().out
 
 
@@ -128,14 +128,14 @@ def test_the_first_experiment(root, tmp_path, capsys):
 
     code, again, err = finish(start(root, *args))
     assert code == 0 and "this was run before" in again and "100%" not in err
-    assert runs.main(["results", "classification", "--out", args[-1]]) == 0
+    assert command_line.main(["results", "classification", "--out", args[-1]]) == 0
     table = capsys.readouterr().out
     for word in ("test acc M=1", "epsilon", "0.5", folder.name, "done"):
         assert word in table
 
 
 def test_the_short_form_is_shorter(root):
-    experiment = runs.read(runs.find("classification", root))
+    experiment = parameters.read(parameters.find("classification", root))
     for name, value in experiment.short.items():
         full = experiment.defaults[name]
         assert len(value) < len(full) if isinstance(full, list) else value < full, name
@@ -163,7 +163,7 @@ def test_the_short_form_is_shorter(root):
 def test_a_wrong_request(home, monkeypatch, capsys, args, message):
     monkeypatch.chdir(home)
     try:
-        code = runs.main(args)
+        code = command_line.main(args)
     except SystemExit as e:
         code = e.code
     assert code == 2 and message in capsys.readouterr().err
@@ -171,11 +171,11 @@ def test_a_wrong_request(home, monkeypatch, capsys, args, message):
 
 
 def test_a_folder_without_experiments(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "_PACKAGE", tmp_path / "site-packages" / "diffperturb")
+    monkeypatch.setattr(parameters, "_PACKAGE", tmp_path / "site-packages" / "diffperturb")
     monkeypatch.chdir(tmp_path)
-    assert runs.main(["run", "classification"]) == 2
+    assert command_line.main(["run", "classification"]) == 2
     assert "stand in one, or give the path of a notebook" in capsys.readouterr().err
-    assert runs.main(["list"]) == 2
+    assert command_line.main(["list"]) == 2
 
 
 def test_a_failing_cell(home, monkeypatch, capsys):
@@ -204,7 +204,7 @@ def test_a_killed_run(home, monkeypatch, capsys):
     (home / "go on").touch()
     code, _, err = finish(start(home, "run", "waits"))
     assert code == 0, err
-    assert only_run(home, "waits") == folder and runs.state(folder)["status"] == "done"
+    assert only_run(home, "waits") == folder and store.state(folder)["status"] == "done"
     assert json.loads((folder / "metrics.json").read_text())["summary"]["twice"] == 2
 
 
@@ -214,7 +214,7 @@ def test_an_interrupted_run(home):
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130 and "interrupted; the same command starts the run again" in err
-    assert runs.state(only_run(home, "waits"))["status"] == "interrupted"
+    assert store.state(only_run(home, "waits"))["status"] == "interrupted"
     until(lambda: not alive(kernel))
 
 
@@ -229,7 +229,7 @@ def test_two_at_once(home):
     (home / "go on").touch()
     code, _, err = finish(first)
     assert code == 0, err
-    rows = {row["parameters"]["seed"]: row for row in runs.results("waits", home / "runs")}
+    rows = {row["parameters"]["seed"]: row for row in execution.results("waits", home / "runs")}
     assert {seed: row["summary"]["twice"] for seed, row in rows.items()} == {1: 2, 2: 4}
     assert {row["status"] for row in rows.values()} == {"done"}
 

@@ -1,4 +1,4 @@
-"""Every solver as a maximiser of a linear function: one table of solvers, one list of properties."""
+"""Every solver as a maximizer of a linear function: one table of solvers, one list of properties."""
 
 from collections.abc import Callable
 from functools import cache
@@ -72,13 +72,13 @@ CASES = {
     "odd parity": Case(dp.Parity(odd=True), (5,), permuted),
     "implication": Case(dp.Negated(dp.AtLeast(1), (True, False)), (2,)),
     "grid path": Case(dp.minimize(dp.GridPath()), (3, 3), scores=np.abs),
-    "large grid path": Case(dp.minimize(dp.GridPath(neighbours=4)), (6, 7), listed=False, scores=np.abs),
+    "large grid path": Case(dp.minimize(dp.GridPath(neighbors=4)), (6, 7), listed=False, scores=np.abs),
     "path": Case(dp.ShortestPath(dag, 0, 4), (7,)),
     "cheapest path": Case(dp.minimize(dp.ShortestPath(dag, 0, 4)), (7,)),
     "spanning tree": Case(dp.SpanningTree(square), (6,)),
     "flow": Case(dp.Flow(dag, 0, 4, jnp.array([2.0, 1, 1, 2, 2, 1, 1])), (7,), listed=False),
-    "tour": Case(dp.TravellingSalesperson(), (5, 5), nodes),
-    "tour by cuts": Case(dp.TravellingSalesperson("cuts"), (6, 6), nodes),
+    "tour": Case(dp.TravelingSalesperson(), (5, 5), nodes),
+    "tour by cuts": Case(dp.TravelingSalesperson("cuts"), (6, 6), nodes),
     "program": Case(dp.LinearProgram(jnp.array([[1.0, 2, 1], [3, 1, 0]]), upper=jnp.array([4.0, 3]), high=2.0), (3,)),
     "simplex": Case(dp.LinearProgram(**simplex), (4,), permuted),
     "integers": Case(dp.MixedIntegerProgram(jnp.array([[2.0, 3, 4]]), upper=6.0, high=2.0), (3,), listed=False),
@@ -117,7 +117,7 @@ def corners(name: str) -> np.ndarray:
 
 
 def best(name: str, scores: np.ndarray) -> np.ndarray:
-    """The value of the solution of each score, counted as one to be maximised."""
+    """The value of the solution of each score, counted as one to be maximized."""
     return CASES[name].solver.sign * np.sum(solve(name, scores) * scores, axis=1)
 
 

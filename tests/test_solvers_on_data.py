@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffperturb.core import minimize
-from diffperturb.solvers.paths import GridPath, _grid_path_in_xla
+from diffperturb.foundations.solver import minimize
+from diffperturb.solvers.grid_paths import GridPath, _grid_path_in_xla
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Measured statements: checks of theory, comparisons of estimators, a learning benchmark, data."""

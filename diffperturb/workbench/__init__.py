@@ -1,0 +1,1 @@
+"""Figures, explorers, experiments and the documentation: nothing in the library imports them."""
