@@ -9,13 +9,14 @@ __all__ = ['Exact']
 import jax.numpy as jnp
 
 from .forms import form
+from ..expectation.method import Method
 from ..foundations.pytrees import pytree_dataclass
 from ..noise.distributions import Gumbel
 from ..solvers.selection import Argmax
 
 # %% ../../nbs/api/5_exact/exact.ipynb #52a5dbb3
 @pytree_dataclass
-class Exact:
+class Exact(Method):
     """Compute expectations by their exact form; raises `TypeError` where a pair of solver and noise has none."""
 
     def maximum(self, solver, noise, epsilon, theta, key=None):

@@ -17,6 +17,7 @@ import numpy as np
 
 from .draws import Draws
 from .estimators import Regression, ScoreFunction
+from .method import Method
 from .samples import Plans, Samples
 from ..foundations.batching import any_in_batch, unfused
 from ..foundations.checks import check_count, check_key, check_positive
@@ -36,7 +37,7 @@ class Measured:
 
 # %% ../../nbs/api/3_expectation/monte_carlo.ipynb #4ace0b84
 @pytree_dataclass
-class MonteCarlo:
+class MonteCarlo(Method):
     """Estimate expectations from `num_samples` draws of noise."""
 
     num_samples: int = static(1000)  # M; with a tolerance, the most that may be drawn
@@ -45,7 +46,6 @@ class MonteCarlo:
     chunk_size: int | None = static(None)  # draws at a time; None: all at once, or DEFAULT_CHUNK with a tolerance
     recompute: bool | None = static(None)  # in the backward pass; None: only where chunks bound the memory
     tolerance: Array | float | None = None  # draw until the standard error of every entry is below it
-    checks_numbers = False  # whether the method looks at the scores itself, where they are known at run time only
 
     def __post_init__(self):
         check_count(self.num_samples, "num_samples", hint=", the number M of noise draws")

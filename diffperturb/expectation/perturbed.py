@@ -41,9 +41,7 @@ class Perturbed:
         """What a method is given: solver, noise, temperature and scores, all checked."""
         theta = check_scores(theta)
         self.solver.check(theta.shape)
-        if getattr(self.method, "checks_numbers", False) and any(
-            isinstance(a, jax.core.Tracer) for a in (theta, self.epsilon)
-        ):
+        if self.method.checks_numbers and any(isinstance(a, jax.core.Tracer) for a in (theta, self.epsilon)):
             epsilon = jnp.asarray(self.epsilon, theta.dtype)
         else:
             epsilon = check_positive(self.epsilon, "epsilon", hint=", the temperature").astype(theta.dtype)
@@ -92,10 +90,6 @@ class Perturbed:
             self._must_have(what, sign={"maximum": 1, "minimum": -1}.get(what))
         if what == "regret" and y is None:
             raise TypeError("the regret is that of a label: pass y=, a solution")
-        if not hasattr(self.method, "measure"):
-            raise TypeError(
-                f"{self.method} draws nothing, so there is nothing to measure: use method=MonteCarlo(num_samples)"
-            )
         if what == "minimum":
             found = self.method.measure("maximum", *self._problem(theta), key=key)
             return replace(found, value=-found.value)

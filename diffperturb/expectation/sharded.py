@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
+from .method import Method
 from .monte_carlo import Measured, MonteCarlo
 from ..foundations.batching import agree_along
 from ..foundations.checks import check_finite, check_key, check_positive
@@ -21,7 +22,7 @@ from ..foundations.pytrees import Array, pytree_dataclass, static
 
 # %% ../../nbs/api/3_expectation/sharded.ipynb #999e65ff
 @pytree_dataclass
-class Sharded:
+class Sharded(Method):
     """A Monte-Carlo method whose draws are shared out over the devices along one axis of a mesh."""
 
     method: MonteCarlo

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..expectation.method import Method
 from ..expectation.monte_carlo import MonteCarlo, Statistic, average
 from ..foundations.checks import check_finite, check_key
 from ..foundations.errors import error_if, refuse_derivative
@@ -194,7 +195,7 @@ class DirectLoss:
             object.__setattr__(self, "solver", as_maximizer(self.solver, "a loss can't be put inside"))
         if isinstance(self.loss_scale, (int, float)):
             _check_scale(self.loss_scale, jnp.zeros(()))
-        if hasattr(self.method, "maximizer") and not isinstance(self.method, MonteCarlo):
+        if isinstance(self.method, Method) and not isinstance(self.method, MonteCarlo):
             raise TypeError(
                 f"method is {type(self.method).__name__}(), wanted MonteCarlo(num_samples): the exact expected loss is "
                 "loss(Perturbed(solver, noise, sigma, Exact())(theta))"

@@ -71,9 +71,19 @@ def figure_faults(figure: Figure) -> list[str]:
         if not ax.axison or hasattr(ax, "_colorbar"):
             continue
         shared = ax.get_subplotspec() is not None and not ax.get_subplotspec().is_last_row()
-        if not ax.get_xlabel() and not shared and ax.xaxis.get_major_ticks() and any(t.get_text() for t in ax.get_xticklabels()):
+        if (
+            not ax.get_xlabel()
+            and not shared
+            and ax.xaxis.get_major_ticks()
+            and any(t.get_text() for t in ax.get_xticklabels())
+        ):
             found.append(f"axes {i}: no label on the x axis")
-        if not ax.get_ylabel() and ax.get_subplotspec() is not None and ax.get_subplotspec().is_first_col() and any(t.get_text() for t in ax.get_yticklabels()):
+        if (
+            not ax.get_ylabel()
+            and ax.get_subplotspec() is not None
+            and ax.get_subplotspec().is_first_col()
+            and any(t.get_text() for t in ax.get_yticklabels())
+        ):
             found.append(f"axes {i}: no label on the y axis")
         marks = {line.get_color() for line in ax.lines if len(line.get_xdata()) > 1}
         named = ax.get_legend() or ax.texts or figure.legends or any(other.get_legend() for other in figure.axes)
