@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+import diffperturb as dp
 
 ROOT = Path(__file__).resolve().parents[1]
 gc.set_threshold(200_000, 20, 100)  # tracing makes many objects and few cycles: a tenth of the time is won
@@ -43,3 +48,33 @@ def tool():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def names_for_examples(doctest_namespace):
+    """What every example in a docstring may use."""
+    doctest_namespace.update(dp=dp, jax=jax, jnp=jnp, np=np)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes long begins first: the browser's tests, then the notebooks."""
+    rank = lambda item: (item.path.name != "test_explorer.py", item.path.name != "test_notebooks.py")
+    items.sort(key=rank)
+
+
+class NotebookLines:
+    """A line for each notebook as it ends."""
+
+    def __init__(self, config):
+        self.terminal = config.pluginmanager.getplugin("terminalreporter")
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid.partition("test_notebook[")[2].rstrip("]")
+        if report.when == "call" and name and self.terminal:
+            self.terminal.ensure_newline()
+            self.terminal.write_line(f"{'ok' if report.passed else 'FAILED':6} {report.duration:5.0f} s  {name}")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(NotebookLines(config))

@@ -1,4 +1,4 @@
-"""The folders are the architecture: who may import whom, read from the sources."""
+"""The folders are the architecture: what may import what, read from the sources and the sidebar."""
 
 import ast
 import json
@@ -10,35 +10,34 @@ from typing import NamedTuple
 
 import pytest
 
-# A room (a module, or a folder of modules) and the rooms that it must not know.
+from diffperturb.workbench.pages import sidebar_order
+
+# Chapters or modules, and those that they must not import.
 STRANGERS = {
-    "solvers": {"noise", "sampling"},
+    "solvers": {"noise", "expectation"},
     "noise": {"solvers"},
-    "perturbed": {"solvers"},
-    "losses": {"jacobians"},
-    "estimation": {"jacobians", "solvers"},
-    "projections": {"perturbed", "solvers"},
-    "surrogates": {"jacobians", "perturbed"},
+    "expectation": {"solvers"},
+    "learning": {"expectation.derivatives", "expectation.estimators"},
+    "learning.projections": {"expectation"},
+    "learning.surrogates": {"expectation"},
 }
-# Rooms that nothing imports, but for those named.
-LEAVES = {
-    "theory": set(),
-    "diagnostics": set(),
-    "learning_problem": set(),
-    "plots": {"widgets"},
-    "widgets": set(),
-    "runs": set(),
-    "site": set(),
-}
-# Rooms that may import extras as they are imported; every other one needs only these packages.
-WITH_EXTRAS = {"datasets", "plots", "widgets", "runs", "site"}
-BARE = {"jax", "numpy", "scipy", "diffperturb", *sys.stdlib_module_names}
+# Chapters that nothing outside them imports, but for those named.
+LEAVES = {"evidence": {"workbench"}, "workbench": set()}
+# What may import extras as it is imported; every other module needs only these packages.
+WITH_EXTRAS = ("evidence.datasets", "workbench")
+BARE = {"jax", "jaxtyping", "numpy", "scipy", "diffperturb", *sys.stdlib_module_names}
+LONGEST = 350  # lines of a module
 
 
 class Import(NamedTuple):
-    target: str  # "jax.numpy", or "diffperturb.core.Solver" for a name from a module
+    target: str  # "jax.numpy", or "diffperturb.foundations.solver.Solver" for a name from a module
     line: int
-    at_import: bool  # False inside of a function
+    at_import: bool  # False inside a function
+
+
+def is_for_types(node) -> bool:
+    """Whether this is an `if TYPE_CHECKING:` block, which never runs."""
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
 
 
 def imports(path: Path, module: str, is_package: bool) -> list[Import]:
@@ -55,20 +54,28 @@ def imports(path: Path, module: str, is_package: bool) -> list[Import]:
             found.extend(Import(f"{origin}.{a.name}", node.lineno, at_import) for a in node.names)
         deferred = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
         for child in ast.iter_child_nodes(node):
-            visit(child, at_import and not isinstance(node, deferred))
+            visit(child, at_import and not isinstance(node, deferred) and not is_for_types(node))
 
     visit(ast.parse(path.read_text(encoding="utf-8")), True)
     return found
 
 
-def flow(nbs: Path) -> list[str]:
-    """The modules in the order in which the data flows: that of the notebooks' numbers."""
-    order = []
-    for path in sorted((nbs / "api").glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+def exported_modules(nbs: Path) -> dict[str, str]:
+    """Each notebook that exports a module, by its path, in the order of the sidebar, then the internal ones."""
+    listed = list(sidebar_order(nbs))
+    names = listed + sorted({p.relative_to(nbs).as_posix() for p in nbs.rglob("*.ipynb")} - set(listed))
+    found = {}
+    for name in names:
+        cells = json.loads((nbs / name).read_text(encoding="utf-8"))["cells"]
         source = "\n".join("".join(cell["source"]) for cell in cells)
-        order += re.findall(r"^#\s*\|\s*default_exp\s+(\S+)", source, re.M)
-    return order
+        if match := re.search(r"^#\s*\|\s*default_exp\s+(\S+)", source, re.M):
+            found[name] = match[1]
+    return found
+
+
+def within(name: str, group) -> bool:
+    """Whether a module is one of a group, or inside a package of it."""
+    return any(f"{name}.".startswith(f"{other}.") for other in group)
 
 
 def violations(package: Path, order: list[str]) -> list[str]:
@@ -76,57 +83,101 @@ def violations(package: Path, order: list[str]) -> list[str]:
     modules = {}
     for path in sorted(package.rglob("*.py")):
         name = ".".join(path.relative_to(package).with_suffix("").parts)
-        if path.name == "__init__.py" or not path.name.startswith("_"):
-            modules[name.removesuffix("__init__").removesuffix(".")] = path
+        modules[name.removesuffix("__init__").removesuffix(".")] = path
+    modules = {name: path for name, path in modules.items() if name != "_modidx"}
+    order = [name for name in order if not re.search(r"(^|\.)_", name)]
     found = []
     for name, path in modules.items():
-        room = name.split(".")[0]
-        full = ".".join(filter(None, ["diffperturb", name]))
+        full, chapter = ".".join(filter(None, ["diffperturb", name])), name.split(".")[0]
+        forbidden = [other for part, others in STRANGERS.items() if within(name, [part]) for other in others]
         for target, line, at_import in imports(path, full, path.name == "__init__.py"):
             where = f"{name or 'diffperturb'}, line {line}"
             if not target.startswith("diffperturb."):
-                if at_import and room not in WITH_EXTRAS and target.split(".")[0] not in BARE:
+                if at_import and not within(name, WITH_EXTRAS) and target.split(".")[0] not in BARE:
                     found.append(f"{where}: imports {target}, which a bare installation lacks")
                 continue
             inside = target.removeprefix("diffperturb.")
-            known = [m for m in modules if m and f"{inside}.".startswith(f"{m}.")]
+            known = [m for m in modules if m and within(inside, [m])]
             other = max(known, key=len, default="")
-            there = other.split(".")[0]
             if not other or other == name:
                 continue
-            if there in STRANGERS.get(room, ()):
-                found.append(f"{where}: {room} must not know {there}")
-            if room not in LEAVES.get(there, {room}) and room != there:
-                found.append(f"{where}: nothing imports {there}, which is a leaf")
+            if within(other, forbidden):
+                found.append(f"{where}: {name} must not know {other}")
+            there = other.split(".")[0]
+            if at_import and there != chapter and chapter not in LEAVES.get(there, {chapter}):
+                found.append(f"{where}: nothing imports {other}, which is a leaf")
             if name in order and other in order and order.index(other) > order.index(name):
-                found.append(f"{where}: imports {other}, which comes later in the flow of data")
+                found.append(f"{where}: imports {other}, which comes later in the order of the pages")
     return found
 
 
 def test_the_library_keeps_the_rules(root):
-    order = flow(root / "nbs")
-    modules = {path.stem for path in (root / "diffperturb").rglob("*.py")}
-    assert "core" in order and {name.split(".")[-1] for name in order} <= modules
+    order = list(exported_modules(root / "nbs").values())
+    assert "foundations.solver" in order and "expectation.perturbed" in order
     assert violations(root / "diffperturb", order) == []
 
 
+def test_the_package_mirrors_the_notebooks(root):
+    for path, module in exported_modules(root / "nbs").items():
+        folder, chapter, *rest = Path(path).with_suffix("").parts
+        if folder == "api":
+            assert module == ".".join([re.sub(r"^\d+_", "", chapter), *rest]), f"{path} exports {module}"
+        else:
+            assert folder == "internals" and re.search(r"(^|\.)_", module), f"{path} exports {module}"
+
+
+def test_no_private_machinery_in_the_sidebar(root):
+    assert not [name for name in sidebar_order(root / "nbs") if name.startswith("internals")]
+
+
+def test_every_public_page_is_in_the_sidebar(root):
+    nbs = root / "nbs"
+    listed = sidebar_order(nbs)
+    paths = (path.relative_to(nbs) for path in nbs.rglob("*.ipynb"))
+    public = [p for p in paths if p.parts[0] != "internals" and not any(part[0] in "._" for part in p.parts)]
+    assert sorted(p.as_posix() for p in public if p.as_posix() not in listed) == []
+
+
+def test_perturbed_is_reached_soon(root):
+    """At most 200 cells come before the lesson on perturbed solvers, and no solver but those of the contract."""
+    names = list(sidebar_order(root / "nbs"))
+    names = [name for name in names if name.startswith("api/")]
+    before = names[: names.index("api/3_expectation/perturbed.ipynb")]
+    cells = [json.loads((root / "nbs" / name).read_text())["cells"] for name in before]
+    assert sum(map(len, cells)) <= 200
+    assert not [name for name in before if "solvers" in name]
+
+
+def test_modules_stay_short(root):
+    lengths = {
+        p: len(p.read_text().splitlines()) for p in (root / "diffperturb").rglob("*.py") if p.name != "_modidx.py"
+    }
+    assert {p.name: n for p, n in lengths.items() if n > LONGEST} == {}
+
+
 SOUND = {
-    "__init__.py": "from .core import inner\n",
-    "core.py": "from __future__ import annotations\nimport jax.numpy as jnp\n",
-    "noise.py": "from diffperturb.core import Array\n",
-    "sampling.py": "from .noise import Normal\n",
+    "__init__.py": "from .foundations import inner\n",
+    "foundations/__init__.py": "from .solver import inner\n",
+    "foundations/solver.py": "from __future__ import annotations\nimport jax.numpy as jnp\n",
+    "noise/__init__.py": "",
+    "noise/distributions.py": "from diffperturb.foundations.solver import Array\n",
+    "noise/sampling.py": "from .distributions import Normal\n",
+    "expectation/__init__.py": "",
+    "expectation/estimators.py": "from ..foundations.solver import inner\n",
+    "expectation/perturbed.py": "from ..foundations import solver\nfrom . import estimators\n",
     "solvers/__init__.py": "from .selection import argmax\n",
-    "solvers/selection.py": "from ..core import Solver\n\ndef plan():\n    import highspy\n",
-    "jacobians.py": "from .core import inner\n",
-    "perturbed.py": "from . import core, sampling, jacobians\n",
-    "losses.py": "from .perturbed import Perturbed\n",
-    "theory.py": "from .losses import Loss\n",
-    "plots.py": "import matplotlib\nfrom .perturbed import Distribution\n",
-    "widgets.py": "import ipywidgets\nfrom .plots import scene\n",
-    "runs.py": "import papermill\n",
+    "solvers/_runtime/__init__.py": "",
+    "solvers/_runtime/highs.py": "from ...foundations.solver import Solver\n",
+    "solvers/selection.py": "from ..foundations.solver import Solver\n\ndef plan():\n    import highspy\n",
+    "learning/__init__.py": "",
+    "learning/loss.py": "from ..expectation.perturbed import Perturbed\n",
+    "evidence/__init__.py": "",
+    "evidence/theory.py": "from ..learning.loss import Loss\n",
+    "workbench/__init__.py": "",
+    "workbench/figures.py": "import matplotlib\nfrom ..evidence.theory import check\n",
 }
-ORDER = ["core", "noise", "sampling", "solvers.selection", "jacobians", "perturbed", "losses"]
-ORDER += ["theory", "plots", "widgets", "runs"]
+ORDER = ["foundations.solver", "noise.distributions", "noise.sampling", "expectation.estimators"]
+ORDER += ["expectation.perturbed", "solvers.selection", "learning.loss", "evidence.theory", "workbench.figures"]
 
 
 def tree(folder: Path, files: dict[str, str]) -> Path:
@@ -144,19 +195,20 @@ def test_a_sound_tree_passes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "source", "complaint"),
     [
-        ("solvers/selection.py", "from ..noise import Normal", "solvers must not know noise"),
-        ("solvers/selection.py", "def f():\n    from .. import sampling", "must not know sampling"),
-        ("noise.py", "from .solvers.selection import argmax", "noise must not know solvers"),
-        ("perturbed.py", "import diffperturb.solvers.selection", "perturbed must not know solvers"),
-        ("losses.py", "from diffperturb import jacobians", "losses must not know jacobians"),
-        ("losses.py", "from .theory import check", "nothing imports theory"),
-        ("perturbed.py", "from .plots import scene", "nothing imports plots"),
-        ("runs.py", "from .widgets import slider", "nothing imports widgets"),
-        ("__init__.py", "from . import runs", "nothing imports runs"),
-        ("core.py", "from .noise import Normal", "imports noise, which comes later"),
-        ("core.py", "import pandas as pd", "imports pandas, which a bare installation lacks"),
+        ("solvers/selection.py", "from ..noise.distributions import Normal", "must not know noise.distributions"),
+        ("solvers/_runtime/highs.py", "from ...noise import sampling", "must not know noise.sampling"),
+        ("solvers/selection.py", "def f():\n    from ..noise import sampling", "must not know noise.sampling"),
+        ("noise/distributions.py", "from ..solvers.selection import argmax", "must not know solvers.selection"),
+        ("expectation/perturbed.py", "import diffperturb.solvers.selection", "must not know solvers.selection"),
+        ("learning/loss.py", "from diffperturb.expectation import estimators", "must not know expectation.estimators"),
+        ("learning/loss.py", "from ..evidence.theory import check", "nothing imports evidence.theory"),
+        ("expectation/perturbed.py", "from ..workbench.figures import draw", "nothing imports workbench.figures"),
+        ("evidence/theory.py", "from ..workbench import figures", "nothing imports workbench"),
+        ("__init__.py", "from . import workbench", "nothing imports workbench"),
+        ("foundations/solver.py", "from ..noise.distributions import Normal", "comes later in the order of the pages"),
+        ("foundations/solver.py", "import pandas as pd", "imports pandas, which a bare installation lacks"),
         ("__init__.py", "try:\n    import optax\nexcept ImportError:\n    pass", "imports optax"),
-        ("theory.py", "from matplotlib import pyplot", "imports matplotlib.pyplot, which a bare"),
+        ("evidence/theory.py", "from matplotlib import pyplot", "imports matplotlib.pyplot, which a bare"),
     ],
 )
 def test_a_bad_import_is_found(tmp_path, name, source, complaint):
@@ -164,9 +216,21 @@ def test_a_bad_import_is_found(tmp_path, name, source, complaint):
     assert any(complaint in violation for violation in violations(package, ORDER))
 
 
+def run_python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_importing_the_library_loads_no_extras():
     extras = ["matplotlib", "IPython", "pandas", "nbdev", "fastcore", "ipywidgets", "papermill"]
     extras += ["sklearn", "optax", "nbformat", "seaborn", "tqdm", "highspy", "lap", "networkx", "ott"]
-    program = f"import sys, diffperturb; print([m for m in {extras} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    extras += ["scipy.optimize", "scipy.stats"]  # slow to import
+    program = f"import sys, diffperturb as dp; dp.Perturbed, dp.Assignment, dp.external, dp.DirectLoss; print([m for m in {extras} if m in sys.modules])"
+    assert run_python(program) == "[]"
+
+
+def test_every_public_name_can_be_reached():
+    assert (
+        run_python("import diffperturb as dp; print([n for n in dp.__all__ if getattr(dp, n, None) is None])") == "[]"
+    )

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,9 +47,9 @@ def test_the_package_is_what_the_notebooks_export(checkout, tool):
 
 
 def test_a_change_in_a_notebook_shows_in_the_package(checkout, tool):
-    path = next((checkout / "nbs" / "api").glob("*_core.ipynb"))
+    path = checkout / "nbs" / "api" / "1_foundations" / "solver.ipynb"
     path.write_text(re.sub(r'(#\|\s*export\\n",\n\s*")', r"\1# changed\\n", path.read_text(), count=1))
-    assert "core.py" in export_from_nothing(checkout, tool)
+    assert "foundations/solver.py" in export_from_nothing(checkout, tool)
 
 
 def test_notebooks_are_clean(checkout, tool):
@@ -83,3 +85,15 @@ def test_quarto_is_configured_from_the_settings(checkout, tool):
 @pytest.mark.parametrize("args", [["check"], ["format", "--check"]], ids=["lint", "format"])
 def test_style(args, root, tool):
     tool("ruff", *args, ".", cwd=root)
+
+
+def test_spelling(root, tool):
+    tool("codespell", cwd=root)
+
+
+@pytest.mark.parametrize("word", ["neighbo" + "urs", "maxim" + "ise", "reci" + "eve"])
+def test_spelling_finds_a_fault(tmp_path, root, word):
+    (tmp_path / "page.md").write_text(f"A {word}.\n")
+    command = [Path(sys.executable).with_name("codespell"), "--config", root / ".codespellrc", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and word in done.stdout
