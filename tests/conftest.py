@@ -56,10 +56,39 @@ def names_for_examples(doctest_namespace):
     doctest_namespace.update(dp=dp, jax=jax, jnp=jnp, np=np)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--changed", action="store_true", help="only what changed since main, and the fast tests")
+
+
+def pytest_collection_modifyitems(config, items):
     """What takes long begins first: the browser's tests, then the notebooks."""
     rank = lambda item: (item.path.name != "test_explorer.py", item.path.name != "test_notebooks.py")
     items.sort(key=rank)
+    if config.getoption("--changed"):
+        changed = changed_files()
+        items[:] = [item for item in items if concerns(item, changed)]
+
+
+def changed_files() -> set[str]:
+    """The files that differ from main (from the last commit, on main itself), new ones included."""
+    git = lambda *args: subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    known = [name for name in ("origin/main", "main") if git("rev-parse", "--verify", "--quiet", name)]
+    since = git("merge-base", "HEAD", known[0]) if known else ["HEAD"]
+    return {*git("diff", "--name-only", *since), *git("ls-files", "--others", "--exclude-standard")}
+
+
+FAST = ("test_architecture.py", "test_docs.py", "test_docstrings.py", "test_exports.py", "test_workbench_site.py")
+
+
+def concerns(item, changed: set[str]) -> bool:
+    """Whether a test is fast, changed, or about a notebook that changed."""
+    name = item.path.relative_to(ROOT).as_posix()
+    if item.path.name in FAST or name in changed:
+        return True
+    if item.path.name == "test_notebooks.py":
+        return item.originalname != "test_notebook" or f"nbs/{item.callspec.params['path']}" in changed
+    lessons = {Path(path).stem for path in changed if path.startswith(("nbs/api", "nbs/internals"))}
+    return any(lesson in item.path.name for lesson in lessons)
 
 
 class NotebookLines:
