@@ -48,7 +48,7 @@ def agreed_axes() -> tuple[str, ...]:
     """Return the mesh axes along which the code that is being traced agrees."""
     return tuple(_axes)
 
-# %% ../../nbs/api/1_foundations/batching.ipynb #74e7cca9
+
 def unfused(
     make: Callable[[], Shaped[Array, "..."]],  # makes an array
     alive: Shaped[Array, "..."],  # finite numbers whose values the compiler doesn't know

@@ -31,7 +31,7 @@ def check_scores(
         )
     return theta
 
-# %% ../../nbs/api/1_foundations/checks.ipynb #85d4f14a
+
 def check_finite(
     theta: Float[Array, "*event"],
     name: str = "theta",  # the argument's name in the message
@@ -66,7 +66,7 @@ def check_positive(
         raise ValueError(f"{name} has shape {x.shape}, expected a scalar: use jax.vmap for several values")
     return error_if(x, ~(jnp.isfinite(x) & (x > 0)), describe, x)
 
-# %% ../../nbs/api/1_foundations/checks.ipynb #76b8e067
+
 def check_key(
     key: Key | None,
     needed_by: str = "this call",  # what draws the noise; begins the message

@@ -32,7 +32,7 @@ def _not_ours(record):
 # JAX both logs and raises every exception of a callback; for ours, raising is enough.
 logging.getLogger("jax._src.callback").addFilter(_not_ours)
 
-# %% ../../nbs/api/1_foundations/errors.ipynb #f284ece1
+
 _checks = [os.environ.get("DIFFPERTURB_CHECKS", "1") != "0"]
 
 

@@ -14,7 +14,7 @@ import jax
 Array = jax.Array  # numbers; annotations such as Float[Array, "d"] add the dtype and the shape
 Key = jax.Array  # one random key: jax.random.key(seed), or the older jax.random.PRNGKey(seed)
 
-# %% ../../nbs/api/1_foundations/pytrees.ipynb #d7501432
+
 def static(default=..., **kwargs):
     """Declare a dataclass field that is part of the compiled program instead of a traced leaf."""
     if default is not ...:
@@ -35,7 +35,7 @@ def _equal(self, other):
 def _hash(self):
     return hash(_identity(self))
 
-# %% ../../nbs/api/1_foundations/pytrees.ipynb #1665ec04
+
 def pytree_dataclass(cls: type) -> type:
     """Make a class a frozen dataclass that is a JAX pytree and can be compared and hashed."""
     cls.__eq__, cls.__hash__ = _equal, _hash
@@ -52,7 +52,7 @@ def pytree_dataclass(cls: type) -> type:
         return list(zip(keys, leaves, strict=True)), facts
 
     def unflatten(facts, leaves):
-        # without __init__: JAX also unflattens with leaves that are no numbers, which checks would refuse
+        # without __init__: JAX also unflattens with leaves that are not numbers, which a check in __init__ would refuse
         self = object.__new__(cls)
         self.__dict__.update(zip(data, leaves, strict=True), **dict(zip(fixed, facts[1:], strict=True)))
         return self

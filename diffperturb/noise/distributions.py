@@ -113,19 +113,6 @@ class CenteredGumbel(Gumbel):
     tails = (-4.3, 37.5)
 
 # %% ../../nbs/api/2_noise/distributions.ipynb #74fea289
-@jax.custom_jvp
-def _laplace_score(z):
-    return jnp.sign(z)
-
-
-@_laplace_score.defjvp
-def _laplace_score_jvp(primals, tangents):
-    raise TypeError(
-        "the Laplace density has a kink at 0, so only first derivatives of the perturbed maximizer (second of the maximum) "
-        "can be estimated from samples: use Logistic() or Normal() for higher ones"
-    )
-
-
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _differentiable(z, times, name):
     """z itself, which may be differentiated this many times."""
@@ -139,6 +126,19 @@ def _differentiable_jvp(times, name, primals, tangents):
             f"the density of {name} has a kink at 0 in this order: use Normal() or Logistic() for higher derivatives"
         )
     return _differentiable(primals[0], times - 1, name), tangents[0]
+
+
+_BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000)
+
+
+def _logistic_excess(t):
+    """I(t) = t_+ + |t| / (e^|t| - 1); near 0 it equals 1 + t/2 + t^2/12 - ..."""
+    a = jnp.abs(t)
+    small = a < 0.5
+    far = jnp.where(small, 1.0, a)
+    near = jnp.where(small, t, 0.0)
+    series = sum(b * near ** (2 * k + 2) for k, b in enumerate(_BERNOULLI))
+    return jnp.where(small, 1 + near / 2 + series, jnp.maximum(t, 0) + far * jnp.exp(-far) / -jnp.expm1(-far))
 
 # %% ../../nbs/api/2_noise/distributions.ipynb #9e58df5f
 @pytree_dataclass
@@ -172,24 +172,11 @@ class Laplace(IIDNoise):
         return jnp.where(u < 0.5, jnp.log(2 * jnp.minimum(u, 0.5)), -jnp.log(2 * jnp.minimum(1 - u, 0.5)))
 
     def score(self, z: Floats) -> Floats:
-        return _laplace_score(z)
+        return jnp.sign(_differentiable(z, 0, f"{self}"))
 
     def pair_excess(self, t: Floats) -> Floats:
         a = jnp.abs(t)
         return t / 2 + (a / 2 + 0.25 * (3 + a) * jnp.exp(-a))  # the bracket is even and smooth at 0
-
-# %% ../../nbs/api/2_noise/distributions.ipynb #95082256
-_BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000)
-
-
-def _logistic_excess(t):
-    """I(t) = t_+ + |t| / (e^|t| - 1); near 0 it equals 1 + t/2 + t^2/12 - ..."""
-    a = jnp.abs(t)
-    small = a < 0.5
-    far = jnp.where(small, 1.0, a)
-    near = jnp.where(small, t, 0.0)
-    series = sum(b * near ** (2 * k + 2) for k, b in enumerate(_BERNOULLI))
-    return jnp.where(small, 1 + near / 2 + series, jnp.maximum(t, 0) + far * jnp.exp(-far) / -jnp.expm1(-far))
 
 # %% ../../nbs/api/2_noise/distributions.ipynb #5edcee42
 @pytree_dataclass

@@ -17,7 +17,7 @@ from ..foundations.pytrees import Key
 # %% ../../nbs/api/2_noise/noise.ipynb #3055ce93
 Floats = Float[Array, "..."]  # numbers of any shape, for functions that act entry by entry
 
-# %% ../../nbs/api/2_noise/noise.ipynb #39e95afc
+
 class Noise:
     """A distribution with a density on score-shaped arrays.
 

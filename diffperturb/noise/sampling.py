@@ -69,7 +69,7 @@ class IID(Sampling):
     def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype=float) -> Float[Array, "m ..."]:
         return noise.sample(key, (num_samples, *shape), dtype)
 
-# %% ../../nbs/api/2_noise/sampling.ipynb #a3b4fed6
+
 @pytree_dataclass
 class Antithetic(Sampling):
     """Pairs of a draw and its mirror image; serves noise with independent entries.
@@ -149,17 +149,12 @@ class Orthogonal(Sampling):
         n = math.prod(shape)
         blocks = num_samples // self.block_size(num_samples, shape)
         key_direction, key_length = jax.random.split(key)
-        directions = _rotations(noise.sample(key_direction, (blocks, n, n), dtype))
+        q, r = jnp.linalg.qr(noise.sample(key_direction, (blocks, n, n), dtype))
+        q = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]  # uniform over rotations (Mezzadri 2007)
         length = jnp.linalg.norm(noise.sample(key_length, (blocks, n, n), dtype), axis=2, keepdims=True)
-        z = directions * length
+        z = q * length
         z = jnp.stack([z, -z], axis=2) if self.antithetic else z
         return z.reshape(num_samples, *shape)
-
-# %% ../../nbs/api/2_noise/sampling.ipynb #6f0bd17c
-def _rotations(z: Array) -> Array:
-    """Orthogonal matrices, uniform over rotations, from normal matrices (Mezzadri 2007)."""
-    q, r = jnp.linalg.qr(z)
-    return q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]
 
 # %% ../../nbs/api/2_noise/sampling.ipynb #8eb73043
 class _Replicated(Sampling):

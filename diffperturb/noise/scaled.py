@@ -71,7 +71,7 @@ def _shrink(scale, z, transposed=False):
         return z / scale
     return jax.scipy.linalg.solve_triangular(scale, z, lower=True, trans=1 if transposed else 0)
 
-# %% ../../nbs/api/2_noise/scaled.ipynb #2e41f969
+
 class _ScaledFacts(Noise):
     """What a scaled noise states, from what the noise itself states."""
 
