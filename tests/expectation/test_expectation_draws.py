@@ -50,8 +50,10 @@ def test_the_baseline_is_the_mean_of_the_other_blocks(block):
 
 def test_the_inner_product_of_events_is_that_of_their_entries():
     a, b = jax.random.normal(jax.random.key(0), (5, 2, 3)), jax.random.normal(jax.random.key(1), (5, 2, 3))
-    np.testing.assert_allclose(event_inner(a, b), [jnp.sum(x * y) for x, y in zip(a, b, strict=True)], rtol=1e-5)
-    np.testing.assert_allclose(event_inner(a, b[0]), [jnp.sum(x * b[0]) for x in a], rtol=1e-5)
+    np.testing.assert_allclose(
+        event_inner(a, b), [jnp.sum(x * y) for x, y in zip(a, b, strict=True)], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(event_inner(a, b[0]), [jnp.sum(x * b[0]) for x in a], rtol=1e-5, atol=1e-6)
 
 
 def test_every_estimator_keeps_the_contract():
