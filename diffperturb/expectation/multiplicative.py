@@ -6,17 +6,19 @@
 __all__ = ['SignedExponential', 'MultiplicativePerturbed']
 
 # %% ../../nbs/api/3_expectation/multiplicative.ipynb #e402acc5
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from .derivatives import pathwise
 from .monte_carlo import MonteCarlo, Statistic, average
-from .perturbed import Perturbed
+from .perturbed import _check_temperature, _Operator, _prepared
 from .samples import Samples
-from ..foundations.checks import check_positive
 from ..foundations.errors import error_if
 from ..foundations.pytrees import Array, Key, pytree_dataclass
 from ..foundations.solver import Solver, as_maximizer
@@ -29,75 +31,79 @@ class SignedExponential(Solver):
     """A solver of scores sign * exp(x), as a function of x."""
 
     solver: Solver
-    sign: Array  # event shape, +1 or -1
+    sign: Float[Array, "*event"]  # +1 or -1
 
-    def solve(self, x):
-        return self.solver.solve(self.sign * jnp.exp(x))
+    def solve(self, theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        return self.solver.solve(self.sign * jnp.exp(theta))
 
-    def check(self, shape):
+    def check(self, shape: tuple) -> None:
         self.solver.check(shape)
 
 
-@pytree_dataclass
-class MultiplicativePerturbed:
-    """A solver whose scores are multiplied by exp(epsilon Z - epsilon^2 / 2), Z normal (Dalle et al. 2022)."""
+class _Regret(NamedTuple):
+    """<Y - y, S> of every draw, with its gradient in x: the entries of (Y - y) * S."""
 
-    solver: Solver  # or a function theta -> y
-    epsilon: Array | float = 1.0  # temperature > 0
+    solver: SignedExponential
+    y: Array
+
+    def gaps(self, samples):
+        factors = jnp.exp(jax.lax.stop_gradient(samples.draws.scores))
+        return (samples.solutions - self.y[None]) * self.solver.sign[None] * factors
+
+    def values(self, samples):
+        return jnp.sum(self.gaps(samples), axis=tuple(range(1, self.y.ndim + 1)))
+
+    def mean(self, samples):
+        estimator = samples.jacobian.about(jnp.zeros_like(self.y))
+        return pathwise(estimator, samples.draws, self.values(samples), self.gaps(samples))
+
+    def std_error(self, samples):
+        return standard_error(self.values(samples), samples.draws.block)
+
+# %% ../../nbs/api/3_expectation/multiplicative.ipynb #a460d1e9
+@pytree_dataclass
+class MultiplicativePerturbed(_Operator):
+    """A solver whose scores are multiplied by exp(epsilon Z - epsilon^2 / 2), Z normal (Dalle et al. 2022).
+
+    Its maximizer E[y*(S)] is not the gradient of its maximum.
+
+    Example:
+        >>> p = dp.MultiplicativePerturbed(dp.Argmax(), epsilon=0.1)
+        >>> p(jnp.array([3.0, 1.0]), key=jax.random.key(0)).tolist()
+        [1.0, 0.0]
+    """
+
+    solver: Solver | Callable  # or a function theta -> y
+    epsilon: Float[Array, ""] | float = 1.0  # temperature > 0
     method: MonteCarlo = MonteCarlo()
 
     def __post_init__(self):
         object.__setattr__(self, "solver", as_maximizer(self.solver, "perturb it with Perturbed"))
         if not isinstance(self.method, MonteCarlo):
-            raise TypeError(
-                f"method is {self.method}, wanted MonteCarlo(num_samples): products have no exact form here"
-            )
-        if isinstance(self.epsilon, (int, float)):
-            check_positive(self.epsilon, "epsilon", hint=", the temperature")
+            raise TypeError(f"method is {self.method}, expected MonteCarlo(num_samples): there is no exact form here")
+        _check_temperature(self.epsilon)
 
     def _problem(self, theta):
-        """The solver of logarithms, normal noise, the temperature, and where the logarithms are."""
-        solver, _, epsilon, theta = Perturbed(self.solver, Normal(), self.epsilon)._problem(theta)
-        describe = lambda theta: f"theta has {(theta == 0).sum()} zero(s); noise can't multiply them: use Perturbed"
-        theta = error_if(theta, jnp.any(theta == 0), describe, theta)
-        solver = SignedExponential(solver, jax.lax.stop_gradient(jnp.sign(theta)))
-        return solver, Normal(), epsilon, jnp.log(jnp.abs(theta)) - epsilon**2 / 2
+        return _in_logarithms(*_prepared(self.solver, Normal(), self.epsilon, theta))
 
-    def __call__(self, theta: Array, *, key: Key | None = None) -> Array:
-        """The perturbed maximizer E[y*(S)]; it is not the gradient of the maximum."""
-        return self.method.maximizer(*self._problem(theta), key=key)
-
-    def max(self, theta: Array, *, key: Key | None = None) -> Array:
-        """The perturbed maximum E[max_y <y, S>], a scalar."""
-        if self.solver.sign < 0:
-            raise TypeError(f"{type(self.solver).__name__} minimizes costs: read its perturbed minimum, .min")
+    def _maximum(self, theta, key):
         return self.regret(theta, jnp.zeros_like(theta), key=key)
 
-    def min(self, theta: Array, *, key: Key | None = None) -> Array:
-        """The perturbed minimum E[min_y <y, S>] of a solver of costs, a scalar."""
-        if self.solver.sign > 0:
-            raise TypeError(f"{type(self.solver).__name__} maximizes scores: read its perturbed maximum, .max")
-        return -self.regret(theta, jnp.zeros_like(theta), key=key)
-
-    def regret(self, theta: Array, y: Array, *, key: Key | None = None) -> Array:
-        """E[<Y - y, S>]: by how much y is expected to fall short of the perturbed solution; a scalar."""
+    def regret(self, theta: Float[Array, "*event"], y: Array, *, key: Key | None = None) -> Float[Array, ""]:
+        """E[<Y - y, S>]: by how much y is expected to fall short of the perturbed solution."""
         solver, *arguments = self._problem(theta)
-        gaps = lambda samples: (
-            (samples.solutions - y[None]) * solver.sign[None] * jnp.exp(jax.lax.stop_gradient(samples.draws.scores))
-        )
-        value = lambda samples: jnp.sum(gaps(samples), axis=tuple(range(1, theta.ndim + 1)))
-        read = lambda samples: pathwise(
-            samples.jacobian.about(jnp.zeros_like(theta)), samples.draws, value(samples), gaps(samples)
-        )
-        error = lambda samples: standard_error(value(samples), samples.draws.block)
-        return average(
-            self.method, Statistic(partial(self.method.draw_samples, solver), read, error), tuple(arguments), key
-        ).value
+        regret = _Regret(solver, y)
+        statistic = Statistic(partial(self.method.draw_samples, solver), regret.mean, regret.std_error)
+        return average(self.method, statistic, tuple(arguments), key).value
 
-    def samples(self, theta: Array, *, key: Key | None = None) -> Samples:
-        """The empirical distribution over solutions at theta; its scores are the logarithms of |S|, so it has no `max`."""
-        return replace(self.method.samples(*self._problem(theta), key=key), maximizes=False)
+    def samples(self, theta: Float[Array, "*event"], *, key: Key | None = None) -> Samples:
+        """The distribution over solutions; its scores are logarithms of |S|, so it has no `max`."""
+        return replace(super().samples(theta, key=key), maximizes=False)
 
-    def jacobian(self, theta: Array, *, key: Key | None = None) -> Array:
-        """The Jacobian of the maximizer, of shape (*event, *event)."""
-        return jax.jacfwd(lambda theta: self(theta, key=key))(theta)
+# %% ../../nbs/api/3_expectation/multiplicative.ipynb #04d9a94b
+def _in_logarithms(solver, noise, epsilon, theta):
+    """The solver of logarithms, normal noise, the temperature, and where the logarithms are."""
+    describe = lambda theta: f"theta has {(theta == 0).sum()} zero(s); noise can't multiply them: use Perturbed"
+    theta = error_if(theta, jnp.any(theta == 0), describe, theta)
+    solver = SignedExponential(solver, jax.lax.stop_gradient(jnp.sign(theta)))
+    return solver, noise, epsilon, jnp.log(jnp.abs(theta)) - epsilon**2 / 2

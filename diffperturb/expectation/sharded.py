@@ -8,32 +8,96 @@ __all__ = ['Sharded', 'batched']
 # %% ../../nbs/api/3_expectation/sharded.ipynb #ae5cac3f
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
-from .method import Method
-from .monte_carlo import Measured, MonteCarlo
+from .method import Measured, Method
+from .monte_carlo import MonteCarlo
 from ..foundations.batching import agree_along
 from ..foundations.checks import check_finite, check_key, check_positive
-from ..foundations.pytrees import Array, pytree_dataclass, static
+from ..foundations.pytrees import Array, Key, pytree_dataclass, static
+from ..foundations.solver import Solver
+from ..noise.noise import Noise
+
+# %% ../../nbs/api/3_expectation/sharded.ipynb #4a1f0c11
+def _devices(mesh, axis):
+    """The number of devices along an axis of a mesh, or an error if it has no such axis."""
+    if axis not in mesh.shape:
+        raise ValueError(f"the mesh has the axes {tuple(mesh.shape)}, expected {axis!r} to be one of them")
+    return mesh.shape[axis]
+
+
+def _automatic(mesh):
+    """The same mesh with automatic axes, as `jax.shard_map` needs them here."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def _on_each(axis, mesh, read, problem, *label):
+    """`read`, called on each device with its own key and with checked numbers; `problem` ends with the key."""
+    *problem, key = problem
+    key = check_key(key, "the perturbed solver")
+
+    def one(solver, noise, epsilon, theta, label, key):
+        with agree_along(axis):
+            epsilon, theta = check_positive(epsilon, "epsilon", hint=", the temperature"), check_finite(theta)
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+            return read(solver, noise, epsilon, theta, key, *label)
+
+    arguments = jax.tree.map(jnp.asarray, (*problem, label))
+    return jax.shard_map(one, mesh=_automatic(mesh), in_specs=P(), out_specs=P(), check_vma=False)(*arguments, key)
 
 # %% ../../nbs/api/3_expectation/sharded.ipynb #999e65ff
+class _Means(Method):
+    """Means over devices: each reads its part of the draws, and the mean of what they read is the estimate."""
+
+    checks_numbers = True
+
+    def _mean(self, what, problem, *label):
+        def read(*problem):
+            return jax.lax.pmean(getattr(self.part, what)(*problem), self.axis)
+
+        return _on_each(self.axis, self.mesh, read, problem, *label)
+
+    def maximizer(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Array:
+        return self._mean("maximizer", (solver, noise, epsilon, theta, key))
+
+    def maximum(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Array:
+        return self._mean("maximum", (solver, noise, epsilon, theta, key))
+
+    def regret(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Array) -> Array:
+        return self._mean("regret", (solver, noise, epsilon, theta, key), y)
+
+    def measure(
+        self, what: str, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Any = None
+    ) -> Measured:
+        def read(*problem):
+            m = self.part.measure(what, *problem)
+            error = jnp.sqrt(jax.lax.pmean(m.std_error**2, self.axis) / self.mesh.shape[self.axis])
+            reached = jax.lax.pmin(m.reached.astype(int), self.axis) == 1
+            return Measured(jax.lax.pmean(m.value, self.axis), error, jax.lax.psum(m.num_samples, self.axis), reached)
+
+        return _on_each(self.axis, self.mesh, read, (solver, noise, epsilon, theta, key), y)
+
+# %% ../../nbs/api/3_expectation/sharded.ipynb #3db0be12
 @pytree_dataclass
-class Sharded(Method):
-    """A Monte-Carlo method whose draws are shared out over the devices along one axis of a mesh."""
+class Sharded(_Means):
+    """A Monte-Carlo method whose draws are shared out over the devices along one axis of a mesh.
+
+    Example:
+        >>> dp.Sharded(dp.MonteCarlo(1000), jax.make_mesh((1,), ("draws",))).part.num_samples
+        1000
+    """
 
     method: MonteCarlo
     mesh: Mesh = static()
     axis: str = static("draws")  # of the mesh
-    checks_numbers = True
 
     def __post_init__(self):
-        if self.axis not in self.mesh.shape:
-            raise ValueError(f"the mesh has the axes {tuple(self.mesh.shape)}, wanted {self.axis!r} among them")
-        num_samples, devices = self.method.num_samples, self.mesh.shape[self.axis]
+        num_samples, devices = self.method.num_samples, _devices(self.mesh, self.axis)
         if num_samples % devices:
             more = num_samples + -num_samples % devices
             raise ValueError(f"num_samples is {num_samples}, but {devices} devices share it: take {more}")
@@ -45,51 +109,9 @@ class Sharded(Method):
         tolerance = None if tolerance is None else tolerance * devices**0.5
         return replace(self.method, num_samples=self.method.num_samples // devices, tolerance=tolerance)
 
-    def _on_each(self, read, solver, noise, epsilon, theta, key, y=None, out=P()):
-        """`read`, called on each device with its own key and with numbers that were looked at."""
-        key = check_key(key, "the perturbed solver")
-
-        def one(solver, noise, epsilon, theta, y, key):
-            with agree_along(self.axis):
-                epsilon, theta = check_positive(epsilon, "epsilon", hint=", the temperature"), check_finite(theta)
-                key = jax.random.fold_in(key, jax.lax.axis_index(self.axis))
-                return read(solver, noise, epsilon, theta, key, y)
-
-        mesh = Mesh(self.mesh.devices, self.mesh.axis_names, axis_types=(AxisType.Auto,) * len(self.mesh.axis_names))
-        arguments = jax.tree.map(jnp.asarray, (solver, noise, epsilon, theta, y))
-        return jax.shard_map(one, mesh=mesh, in_specs=P(), out_specs=out, check_vma=False)(*arguments, key)
-
-    def maximizer(self, solver, noise, epsilon, theta, key) -> Array:
-        """The estimate of y_eps(theta)."""
-        read = lambda *problem: jax.lax.pmean(self.part.maximizer(*problem[:-1]), self.axis)
-        return self._on_each(read, solver, noise, epsilon, theta, key)
-
-    def maximum(self, solver, noise, epsilon, theta, key) -> Array:
-        """The estimate of F_eps(theta)."""
-        read = lambda *problem: jax.lax.pmean(self.part.maximum(*problem[:-1]), self.axis)
-        return self._on_each(read, solver, noise, epsilon, theta, key)
-
-    def regret(self, solver, noise, epsilon, theta, key, y) -> Array:
-        """The estimate of E[<Y - y, theta + epsilon Z>]."""
-        read = lambda *problem: jax.lax.pmean(self.part.regret(*problem), self.axis)
-        return self._on_each(read, solver, noise, epsilon, theta, key, y)
-
-    def measure(self, what, solver, noise, epsilon, theta, key, y=None) -> Measured:
-        """The "maximizer", "maximum" or "regret" (of a label y), with its standard error."""
-
-        def read(*problem):
-            m = self.part.measure(what, *problem)
-            error = jnp.sqrt(jax.lax.pmean(m.std_error**2, self.axis) / self.mesh.shape[self.axis])
-            reached = jax.lax.pmin(m.reached.astype(int), self.axis) == 1
-            return Measured(jax.lax.pmean(m.value, self.axis), error, jax.lax.psum(m.num_samples, self.axis), reached)
-
-        return self._on_each(read, solver, noise, epsilon, theta, key, y)
-
-    def samples(self, solver, noise, epsilon, theta, key):
-        """Refused: the samples lie on different devices."""
-        raise TypeError(
-            "Sharded() reads means; to look at the samples, ask an operator with method=MonteCarlo(num_samples)"
-        )
+    def samples(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Any:
+        """A `TypeError`: the samples lie on different devices."""
+        raise TypeError("Sharded() returns means; for the samples, use an operator with method=MonteCarlo(num_samples)")
 
 # %% ../../nbs/api/3_expectation/sharded.ipynb #66ddbeee
 def batched(
@@ -98,17 +120,15 @@ def batched(
     axis: str = "batch",  # of the mesh; its size must divide the batch
 ) -> Callable:  # of batches, leading axes of every argument
     """`jax.vmap(operator)`, with the batch shared out over the devices along one axis of a mesh."""
-    if axis not in mesh.shape:
-        raise ValueError(f"the mesh has the axes {tuple(mesh.shape)}, wanted {axis!r} among them")
-    mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    spread = jax.shard_map(jax.vmap(operator), mesh=mesh, in_specs=P(axis), out_specs=P(axis), check_vma=False)
+    devices = _devices(mesh, axis)
+    spread = jax.shard_map(
+        jax.vmap(operator), mesh=_automatic(mesh), in_specs=P(axis), out_specs=P(axis), check_vma=False
+    )
 
     def call(*batch):
         sizes = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch)}
-        if len(sizes) != 1 or min(sizes) % mesh.shape[axis]:
-            raise ValueError(
-                f"the batch has {sorted(sizes)} instances; wanted one multiple of {mesh.shape[axis]} devices"
-            )
+        if len(sizes) != 1 or min(sizes) % devices:
+            raise ValueError(f"the batch has {sorted(sizes)} instances, expected one multiple of {devices} devices")
         return spread(*batch)
 
     return call
