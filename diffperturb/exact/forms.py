@@ -48,7 +48,7 @@ class Form(ABC):
         """y_eps(theta) = grad F_eps(theta) = E[argmax_y <y, theta + epsilon Z>]."""
         return jax.grad(self.maximum)(theta, epsilon)
 
-# %% ../../nbs/api/5_exact/forms.ipynb #7baf1b0a
+# %% ../../nbs/api/5_exact/forms.ipynb #02119023
 def _no_form(solver: Solver, noise: Noise) -> Form:
     raise TypeError(
         f"no exact form is known for {type(solver).__name__} with {type(noise).__name__} noise: "
@@ -144,7 +144,7 @@ class SortedScores(Form):
         """E[S_(d)], ..., E[S_(1)], the expected scores from the smallest to the largest."""
         return order_means(self.noise, theta, epsilon, len(theta))[::-1]
 
-# %% ../../nbs/api/5_exact/forms.ipynb #94605205
+# %% ../../nbs/api/5_exact/forms.ipynb #ef0ac1f9
 @form.register(Sorting)
 def _form_of_sorting(solver, noise):
     return SortedScores(noise) if isinstance(noise, IIDNoise) else _no_form(solver, noise)
@@ -232,7 +232,7 @@ class PairwiseRanking(Form):
         below = _difference_cdf(self.noise, (theta[:, None] - theta[None]) / epsilon)
         return self.first + self.step * (jnp.sum(below, axis=1) - 0.5)  # the entry itself counts H(0) = 1/2
 
-# %% ../../nbs/api/5_exact/forms.ipynb #281083ef
+# %% ../../nbs/api/5_exact/forms.ipynb #cff553aa
 @form.register(Ranking)
 def _form_of_ranking(solver, noise):
     if not isinstance(noise, IIDNoise):
@@ -262,7 +262,7 @@ def _positive_part(noise, t):
 def _positive_part_jvp(noise, primals, tangents):
     return _positive_part(noise, *primals), both_tails(noise, -primals[0])[1] * tangents[0]
 
-# %% ../../nbs/api/5_exact/forms.ipynb #fad8b4e4
+# %% ../../nbs/api/5_exact/forms.ipynb #70cdc1e6
 @pytree_dataclass
 class IndependentChoice(Form):
     """Expected positive parts, independently for each entry."""

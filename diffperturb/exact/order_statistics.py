@@ -44,7 +44,7 @@ def _check_stated(noise: IIDNoise, log_pdf: np.ndarray, far: np.ndarray, center:
             f"the mean that it states, {noise.mean:.4g}: look at its log_pdf, mean and symmetric"
         )
 
-# %% ../../nbs/api/5_exact/order_statistics.ipynb #f024149d
+# %% ../../nbs/api/5_exact/order_statistics.ipynb #bbffaf67
 def marginal_of(
     noise: IIDNoise,
     dtype,  # of the scores: how far the tails matter depends on its precision
@@ -156,9 +156,9 @@ def quadrature_cells(
     offset = shift[:, None, None] + side * width * jnp.sinh(length * x)
     return offset, width * jnp.cosh(length * x) * length * w
 
-# %% ../../nbs/api/5_exact/order_statistics.ipynb #071653a7
+# %% ../../nbs/api/5_exact/order_statistics.ipynb #be3e24e0
 def _summed(fn, nodes: tuple, room: int) -> Array:
-    """`fn` summed over all nodes, a few at a time where each needs much room."""
+    """`fn` summed over all nodes, a few at a time where each needs much memory."""
     size, count = max(1, 2**19 // room), len(nodes[0])
     if count <= size:
         return fn(*nodes)

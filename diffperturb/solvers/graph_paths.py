@@ -40,7 +40,7 @@ def _simple_paths(graph: Graph, source: int, target: int, most: int = 10_000) ->
                 f"the graph has more than {most} paths from node {source} to node {target}: too many to list"
             )
 
-# %% ../../nbs/api/4_solvers/graph_paths.ipynb #9e116e02
+# %% ../../nbs/api/4_solvers/graph_paths.ipynb #12652b30
 class _PathPolytope(Solver):
     """What is known of the polytope of paths from `source` to `target` of `graph`."""
 

@@ -15,7 +15,7 @@ from ..foundations.checks import check_count
 from ..foundations.errors import error_if
 from ..foundations.pytrees import pytree_dataclass, static
 
-# %% ../../nbs/api/4_solvers/graphs.ipynb #7eb76af1
+# %% ../../nbs/api/4_solvers/graphs.ipynb #12689d98
 def _check_ends(tails: Array, heads: Array, solver: str) -> None:
     """Raise unless both ends of the edges are node numbers (E,)."""
     for name, ends in (("tails", tails), ("heads", heads)):
@@ -80,7 +80,7 @@ class Graph:
         """The same graph with edges from node 0 to itself at the end, `num_edges` in all."""
         return _padded(self, num_edges)
 
-# %% ../../nbs/api/4_solvers/graphs.ipynb #052d434d
+# %% ../../nbs/api/4_solvers/graphs.ipynb #878b1126
 def _arcs(graph: Graph) -> tuple[Array, Array, Array]:
     """`Graph.arcs`: the edges as they are, and again in reverse if they have no direction."""
     edges = jnp.arange(graph.num_edges, dtype=jnp.int32)
@@ -114,7 +114,7 @@ def check_node(
     node = error_if(node, (node < 0) | (node >= num_nodes), describe, node)
     return jnp.asarray(node, jnp.int32)
 
-# %% ../../nbs/api/4_solvers/graphs.ipynb #ff547c1e
+# %% ../../nbs/api/4_solvers/graphs.ipynb #fd13ee58
 def _read_matrix(matrix) -> tuple:
     """Tails, heads, weights, the number of nodes and whether edges have a direction, of a scipy.sparse matrix."""
     matrix = matrix.tocsr(copy=True)

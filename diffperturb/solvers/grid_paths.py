@@ -74,7 +74,7 @@ def _paths_without_shortcuts(shape: tuple, start: int, end: int, eight: bool) ->
 
     return list(extend([start]))
 
-# %% ../../nbs/api/4_solvers/grid_paths.ipynb #fd3a1e42
+# %% ../../nbs/api/4_solvers/grid_paths.ipynb #2bc2bbcd
 class _GridPolytope(Solver):
     """What is known of the polytope of paths from `start` to `end`."""
 

@@ -78,7 +78,7 @@ def _padded(theta: Array, k: int) -> Array:
     added = (jnp.arange(n + m - k) >= n)[:, None] & (jnp.arange(n + m - k) >= m)[None]
     return jnp.where(added, -penalty, padded)
 
-# %% ../../nbs/api/4_solvers/matching.ipynb #0b4a7d77
+# %% ../../nbs/api/4_solvers/matching.ipynb #3e16ce66
 @pytree_dataclass
 class PartialMatching(Solver):
     """The best matching of n rows with m columns, as a 0/1 matrix: only pairs of positive score, or exactly k pairs.

@@ -57,7 +57,7 @@ class Argmax(Solver):
     def vertices(self, shape: tuple) -> Float[Array, "d d"]:
         return jnp.eye(check_vector(shape, "Argmax"))
 
-# %% ../../nbs/api/4_solvers/selection.ipynb #ac9f69d3
+# %% ../../nbs/api/4_solvers/selection.ipynb #525764d0
 _FEW = 32  # scores, of which XLA finds the largest ones faster than NumPy on a CPU too
 
 
