@@ -8,12 +8,14 @@ __all__ = ['Form', 'form', 'GumbelArgmax', 'QuadratureArgmax', 'OrderStatistics'
 
 # %% ../../nbs/api/5_exact/forms.ipynb #6bf4a59b
 import math
+from abc import ABC, abstractmethod
 from functools import partial, singledispatch
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
+from jaxtyping import Array, Float
 
 from diffperturb.exact.order_statistics import (
     TAIL,
@@ -24,36 +26,47 @@ from diffperturb.exact.order_statistics import (
     order_means,
     quadrature_cells,
 )
-from ..foundations.pytrees import Array, pytree_dataclass, static
+from ..foundations.pytrees import pytree_dataclass, static
 from ..foundations.solver import Solver, inner
 from ..noise.distributions import Gumbel, Logistic, Normal
 from ..noise.noise import IIDNoise, Noise
 from ..solvers.selection import Argmax, BinaryChoice, Ranking, Sorting, TopK
 
 # %% ../../nbs/api/5_exact/forms.ipynb #481e50c4
-class Form:
-    """The exact perturbed maximum and maximizer of one pair of solver and noise."""
+class Form(ABC):
+    """The exact perturbed maximum and maximizer of one pair of solver and noise.
 
-    def maximum(self, theta: Array, epsilon: Array) -> Array:
-        """F_eps(theta), a scalar."""
-        raise NotImplementedError
+    A form defines `maximum`. The maximizer is its gradient in theta; override it where a formula is faster. Both must
+    be plain JAX functions of arrays, so that they can be compiled, batched and differentiated.
+    """
 
-    def maximizer(self, theta: Array, epsilon: Array) -> Array:
-        """y_eps(theta) = grad F_eps(theta), of the shape of theta."""
+    @abstractmethod
+    def maximum(self, theta: Float[Array, "*event"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
+        """F_eps(theta) = E[max_y <y, theta + epsilon Z>]."""
+
+    def maximizer(self, theta: Float[Array, "*event"], epsilon: Float[Array, ""]) -> Float[Array, "*event"]:
+        """y_eps(theta) = grad F_eps(theta) = E[argmax_y <y, theta + epsilon Z>]."""
         return jax.grad(self.maximum)(theta, epsilon)
 
-
-@singledispatch
-def form(solver: Solver, noise: Noise) -> Form:
-    """The exact form of this pair; `form.register(YourSolver)` adds one for your own solver."""
-    return _no_form(solver, noise)
-
-
-def _no_form(solver, noise):
+# %% ../../nbs/api/5_exact/forms.ipynb #02119023
+def _no_form(solver: Solver, noise: Noise) -> Form:
     raise TypeError(
         f"no exact form is known for {type(solver).__name__} with {type(noise).__name__} noise: "
         "estimate it with method=MonteCarlo(num_samples)"
     )
+
+
+@singledispatch
+def form(solver: Solver, noise: Noise) -> Form:
+    """The exact form of this pair; `form.register(YourSolver)` adds one for your own solver.
+
+    Raises: `TypeError` if no form is known for the pair.
+
+    Example:
+        >>> dp.exact.form(dp.Argmax(), dp.Gumbel()).maximizer(jnp.zeros(4), jnp.array(1.0)).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    return _no_form(solver, noise)
 
 # %% ../../nbs/api/5_exact/forms.ipynb #82b3ad32
 @pytree_dataclass
@@ -62,10 +75,10 @@ class GumbelArgmax(Form):
 
     noise: Gumbel
 
-    def maximum(self, theta, epsilon):
+    def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         return epsilon * (jax.nn.logsumexp(theta / epsilon) + self.noise.mean)
 
-    def maximizer(self, theta, epsilon):
+    def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
         return jax.nn.softmax(theta / epsilon)
 
 # %% ../../nbs/api/5_exact/forms.ipynb #fd007464
@@ -78,7 +91,7 @@ class QuadratureArgmax(Form):
     spacing: float = static(1.0)  # of nodes for one score in single precision, in scales of the noise; measured
 
     def step(self, d: int, dtype) -> float:
-        """Distance of two nodes in scales of the noise; the distribution of the largest of many scores is narrower."""
+        """The distance of two nodes in scales of the noise; the largest of many scores varies less."""
         return self.spacing / (1 + 0.4 * math.log(d)) * (1 if jnp.finfo(dtype).bits == 32 else 0.5)
 
     def _grid(self, theta, epsilon):
@@ -88,27 +101,18 @@ class QuadratureArgmax(Form):
         grid = jnp.asarray(np.arange(marginal.low + step / 2, marginal.high, step), theta.dtype)
         top, width = stop_gradient((jnp.max(theta), epsilon))
         z = jnp.minimum((top - theta)[None] / epsilon + (width / epsilon) * grid[:, None], marginal.high)
-        below = jnp.maximum(
-            both_tails(self.noise, z)[0], 0.1 * TAIL[jnp.finfo(z.dtype).bits]
-        )  # no 0 under the logarithm
+        least = 0.1 * TAIL[jnp.finfo(z.dtype).bits]  # no 0 under the logarithm
+        below = jnp.maximum(both_tails(self.noise, z)[0], least)
         return z, below, jnp.exp(jnp.sum(jnp.log(below), axis=1)), top + width * marginal.low, step * width
 
-    def maximum(self, theta, epsilon):
+    def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         _, _, none_above, begin, step = self._grid(theta, epsilon)
         return begin + step * jnp.sum(1 - none_above)
 
-    def maximizer(self, theta, epsilon):  # the gradient of the maximum, written out: twice as fast
+    def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
+        """The gradient of the maximum, written out: twice as fast."""
         z, below, none_above, _, step = self._grid(theta, epsilon)
         return (none_above @ (jnp.exp(self.noise.log_pdf(z)) / below)) * (step / epsilon)
-
-
-@form.register(Argmax)
-def _(solver, noise):
-    if isinstance(noise, Gumbel):
-        return GumbelArgmax(noise)
-    if isinstance(noise, (Normal, Logistic)):
-        return QuadratureArgmax(noise, 1.0 if isinstance(noise, Normal) else 0.6)
-    return OrderStatistics(noise, 1) if isinstance(noise, IIDNoise) else _no_form(solver, noise)  # see below
 
 # %% ../../nbs/api/5_exact/forms.ipynb #6bef9800
 @pytree_dataclass
@@ -117,9 +121,9 @@ class OrderStatistics(Form):
 
     noise: IIDNoise
     k: int | None = static(None)
-    v: Array | None = None  # (d,), in any order
+    v: Float[Array, " d"] | None = None  # in any order; takes the place of k
 
-    def maximum(self, theta, epsilon):
+    def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         if self.v is None:
             return jnp.sum(order_means(self.noise, theta, epsilon, self.k))
         weights = -jnp.sort(-jnp.asarray(self.v, theta.dtype))
@@ -128,20 +132,31 @@ class OrderStatistics(Form):
 
 @pytree_dataclass
 class SortedScores(Form):
-    """Expected order statistics in increasing order; no maximizer, so there is no maximum."""
+    """Expected order statistics in increasing order; sorting is not a maximizer, so there is no maximum."""
 
     noise: IIDNoise
 
-    def maximum(self, theta, epsilon):
-        raise TypeError("Sorting is no maximizer of <y, theta>, so it has no perturbed maximum: ask for the maximizer")
+    def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
+        """Refused with a `TypeError`."""
+        raise TypeError("Sorting does not maximize <y, theta>, so it has no perturbed maximum: ask for the maximizer")
 
-    def maximizer(self, theta, epsilon):
+    def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
+        """E[S_(d)], ..., E[S_(1)], the expected scores from the smallest to the largest."""
         return order_means(self.noise, theta, epsilon, len(theta))[::-1]
 
-
+# %% ../../nbs/api/5_exact/forms.ipynb #ef0ac1f9
 @form.register(Sorting)
-def _(solver, noise):
+def _form_of_sorting(solver, noise):
     return SortedScores(noise) if isinstance(noise, IIDNoise) else _no_form(solver, noise)
+
+
+@form.register(Argmax)
+def _form_of_argmax(solver, noise):
+    if isinstance(noise, Gumbel):
+        return GumbelArgmax(noise)
+    if isinstance(noise, (Normal, Logistic)):
+        return QuadratureArgmax(noise, 1.0 if isinstance(noise, Normal) else 0.6)
+    return OrderStatistics(noise, 1) if isinstance(noise, IIDNoise) else _no_form(solver, noise)
 
 # %% ../../nbs/api/5_exact/forms.ipynb #c824e042
 @pytree_dataclass
@@ -152,7 +167,7 @@ class QuadratureTopK(Form):
     k: int = static()
     spacing: float = static(1.0)  # as for argmax
 
-    def maximum(self, theta, epsilon):
+    def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         marginal, d = marginal_of(self.noise, theta.dtype), len(theta)
         one = QuadratureArgmax(self.noise, self.spacing).step(d, theta.dtype)
         step = marginal.scale * one / (1.3 * self.k**0.28)  # the k-th largest varies less
@@ -169,7 +184,7 @@ class QuadratureTopK(Form):
 
 
 @form.register(TopK)
-def _(solver, noise):
+def _form_of_top_k(solver, noise):
     if isinstance(noise, (Normal, Logistic)):
         return QuadratureTopK(noise, solver.k, 1.0 if isinstance(noise, Normal) else 0.6)
     return OrderStatistics(noise, solver.k) if isinstance(noise, IIDNoise) else _no_form(solver, noise)
@@ -192,7 +207,7 @@ def _difference_cdf(noise, t):
 
 
 @_difference_cdf.register
-def _(noise: Normal, t):
+def _normal_difference_cdf(noise: Normal, t):
     return 0.5 + 0.5 * jax.lax.erf(t / 2)
 
 # %% ../../nbs/api/5_exact/forms.ipynb #1a400dd3
@@ -204,7 +219,7 @@ class PairwiseRanking(Form):
     first: float = static(1.0)
     step: float = static(1.0)
 
-    def maximum(self, theta, epsilon):
+    def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         d, center = len(theta), stop_gradient(jnp.mean(theta))
         t = theta - center  # large scores that differ little keep their digits
         excess = _pair_excess(self.noise, (t[:, None] - t[None]) / epsilon)
@@ -213,13 +228,13 @@ class PairwiseRanking(Form):
         total = self.first * d + self.step * (d * (d - 1) / 2)  # sum of the reference
         return self.first * (jnp.sum(t) + d * mean) + self.step * pairs + total * center
 
-    def maximizer(self, theta, epsilon):
+    def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
         below = _difference_cdf(self.noise, (theta[:, None] - theta[None]) / epsilon)
         return self.first + self.step * (jnp.sum(below, axis=1) - 0.5)  # the entry itself counts H(0) = 1/2
 
-
+# %% ../../nbs/api/5_exact/forms.ipynb #cff553aa
 @form.register(Ranking)
-def _(solver, noise):
+def _form_of_ranking(solver, noise):
     if not isinstance(noise, IIDNoise):
         return _no_form(solver, noise)
     if solver.v is None:
@@ -244,24 +259,24 @@ def _positive_part(noise, t):
 
 
 @_positive_part.defjvp
-def _(noise, primals, tangents):
+def _positive_part_jvp(noise, primals, tangents):
     return _positive_part(noise, *primals), both_tails(noise, -primals[0])[1] * tangents[0]
 
-
+# %% ../../nbs/api/5_exact/forms.ipynb #70cdc1e6
 @pytree_dataclass
 class IndependentChoice(Form):
-    """Every entry for itself."""
+    """Expected positive parts, independently for each entry."""
 
     noise: IIDNoise
 
-    def maximum(self, theta, epsilon):
+    def maximum(self, theta: Float[Array, "*event"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         return epsilon * jnp.sum(jax.vmap(partial(_positive_part, self.noise))(theta.ravel() / epsilon))
 
-    def maximizer(self, theta, epsilon):
-        marginal_of(self.noise, theta.dtype)
+    def maximizer(self, theta: Float[Array, "*event"], epsilon: Float[Array, ""]) -> Float[Array, "*event"]:
+        marginal_of(self.noise, theta.dtype)  # refuse noise that has no mean
         return both_tails(self.noise, -theta / epsilon)[1]
 
 
 @form.register(BinaryChoice)
-def _(solver, noise):
+def _form_of_binary_choice(solver, noise):
     return IndependentChoice(noise) if isinstance(noise, IIDNoise) else _no_form(solver, noise)

@@ -7,158 +7,29 @@ __all__ = ['Assignment', 'PartialMatching']
 
 # %% ../../nbs/api/4_solvers/matching.ipynb #4c074852
 import itertools
-from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from jaxtyping import Array, Float
 
 from ..foundations.checks import check_count
-from ..foundations.pytrees import Array, pytree_dataclass, static
+from ..foundations.pytrees import pytree_dataclass, static
 from ..foundations.solver import Solver
-from ._runtime.callbacks import in_parts, per_platform
-
-# %% ../../nbs/api/4_solvers/matching.ipynb #27f941c2
-class _Search(NamedTuple):
-    """A matching of rows to columns, and the search for a path that gives one more row a column."""
-
-    potential: Array  # (m,)
-    row_of: Array  # (m,) int32, -1 where the column is free
-    column_of: Array  # (n,) int32, -1 where the row is free
-    start: Array  # the row that wants a column
-    row: Array  # the row from which the search goes on
-    offset: Array  # the distance of that row, less its reduced cost
-    distance: Array  # (m,) from the start
-    came_from: Array  # (m,) int32, the row before each column on its path
-    seen: Array  # (m,) bool, columns whose distance is final
-    end: Array  # the column in which the path ends, -1 while it is searched
-
-
-def _at(k, n: int) -> Array:
-    """True in place k of n."""
-    return jnp.arange(n, dtype=jnp.int32) == k
-
-
-def _begin(costs, potential, row_of, column_of) -> _Search:
-    """The search for the first row that has no column."""
-    m, row = costs.shape[1], jax.lax.argmax(column_of < 0, 0, jnp.int32)
-    far, nobody = jnp.full(m, jnp.inf, costs.dtype), jnp.full(m, -1, jnp.int32)
-    search = (row, row, jnp.zeros((), costs.dtype), far, nobody, jnp.zeros(m, bool), jnp.full((), -1, jnp.int32))
-    return _Search(potential, row_of, column_of, *search)
-
-
-def _looked(costs, s: _Search) -> _Search:
-    """The search, one column further: the nearest one, of equal ones a free one, of these the lowest."""
-    length = costs[s.row] - s.potential + s.offset
-    better = ~s.seen & (length < s.distance)
-    distance = jnp.where(better, length, s.distance)
-    near = jnp.where(s.seen, jnp.inf, distance)
-    least = jnp.min(near)
-    j = jax.lax.argmin(jnp.where(near == least, jnp.where(s.row_of < 0, 0, 1), 2), 0, jnp.int32)
-    seen = s.seen | _at(j, len(near))
-    free = s.row_of[j] < 0
-    return s._replace(
-        potential=jnp.where(free & seen, s.potential + (distance - least), s.potential),
-        row=jnp.where(free, s.row, s.row_of[j]),
-        offset=least - (costs[s.row_of[j], j] - s.potential[j]),
-        distance=distance,
-        came_from=jnp.where(better, s.row, s.came_from),
-        seen=seen,
-        end=jnp.where(free, j, -1),
-    )
-
-# %% ../../nbs/api/4_solvers/matching.ipynb #cbc1e89e
-def _swapped(costs, s: _Search) -> _Search:
-    """The last pair of the path put into the matching; at its first pair, the search for another row."""
-    i = s.came_from[s.end]
-    row_of = jnp.where(_at(s.end, len(s.row_of)), i, s.row_of)
-    column_of = jnp.where(_at(i, len(s.column_of)), s.end, s.column_of)
-    onward = s._replace(row_of=row_of, column_of=column_of, end=s.column_of[i])
-    another = _begin(costs, s.potential, row_of, column_of)
-    return jax.tree.map(partial(jnp.where, i == s.start), another, onward)
-
-
-@jax.jit
-def _columns_in_xla(costs: Array) -> Array:
-    """The column of each row (n,) int32 in the cheapest assignment of costs (n, m), -1 for a row without one."""
-    n, m = costs.shape
-    wide = costs if n <= m else costs.T
-    small, large = (jnp.arange(k, dtype=jnp.int32) for k in wide.shape)
-    cheapest = jax.lax.argmin(wide, 1, jnp.int32)
-    first = jnp.min(jnp.where(cheapest[:, None] == large[None], small[:, None], len(small)), axis=0)
-    row_of = jnp.where(first < len(small), first, -1)
-    column_of = jnp.where(row_of[cheapest] == small, cheapest, -1)
-
-    def step(s):
-        return jax.tree.map(partial(jnp.where, s.end < 0), _looked(wide, s), _swapped(wide, s))
-
-    start = _begin(wide, jnp.zeros(len(large), costs.dtype), row_of, column_of)
-    s = jax.lax.while_loop(lambda s: jnp.any(s.column_of < 0), step, start)
-    return s.column_of if n <= m else s.row_of
-
-# %% ../../nbs/api/4_solvers/matching.ipynb #0562c49b
-def _columns_by_scipy(costs: np.ndarray) -> np.ndarray:
-    """The column of each row (b, n) int32 for a stack of costs (b, n, m), -1 for a row without one."""
-    columns = np.full(costs.shape[:2], -1, np.int32)
-    for out, matrix in zip(columns, costs, strict=True):
-        rows, chosen = linear_sum_assignment(matrix)
-        out[rows] = chosen
-    return columns
-
-
-def _columns_on_host(costs: np.ndarray) -> np.ndarray:
-    """The same by `lapx`, where it is installed."""
-    try:
-        from lap import lapjvr_batch
-    except ImportError:
-        return _columns_by_scipy(costs)
-    _, n, m = costs.shape
-    precision = "native" if n == m else "float64"  # only for squares does "native" add in double precision
-    rows, chosen = lapjvr_batch(costs, extend_cost=True, return_cost=False, n_threads=1, precision=precision)
-    if n <= m:
-        return np.stack(chosen).astype(np.int32)
-    columns = np.full((len(costs), n), -1, np.int32)
-    np.put_along_axis(columns, np.stack(rows), np.stack(chosen).astype(np.int32), axis=1)
-    return columns
-
-# %% ../../nbs/api/4_solvers/matching.ipynb #e4d61518
-def _costs(scores, xp=jnp):
-    """Scores (..., n, m) as costs: huge ones scaled down, for their sums overflow; all 0 if one is not finite."""
-    top = xp.max(xp.abs(scores), axis=(-2, -1), keepdims=True)
-    root = 2.0 ** (np.finfo(scores.dtype).maxexp // 2)
-    factor = xp.where(top > root, -1 / root, -1.0).astype(scores.dtype)
-    return xp.where(xp.isfinite(top), scores * factor, 0)
-
-
-def _best_on_host(scores: np.ndarray) -> np.ndarray:
-    """The columns (b, n) int32 for a stack of scores (b, n, m), on all cores; a few at a time, which stay in the cache."""
-    few = max(1, 2**16 // scores[0].size)
-    solve = lambda rows: [_columns_on_host(_costs(rows[k : k + few], np)) for k in range(0, len(rows), few)]
-    return in_parts(lambda rows: np.concatenate(solve(rows)), scores)
-
-
-def _paired(theta: Array) -> Array:
-    """The best assignment of scores (n, m), as a 0/1 matrix; NaN throughout if a score is not finite."""
-    n, m = theta.shape
-    result = jax.ShapeDtypeStruct((n,), jnp.int32)
-    in_xla = lambda theta: _columns_in_xla(_costs(theta))
-    columns = per_platform(_best_on_host, in_xla, theta, result=result, name="Assignment")
-    y = (columns[:, None] == jnp.arange(m, dtype=jnp.int32)[None]).astype(theta.dtype)
-    return jnp.where(jnp.isfinite(jnp.max(jnp.abs(theta))), y, jnp.nan)
+from ._runtime.assignment_search import best_assignment
 
 # %% ../../nbs/api/4_solvers/matching.ipynb #7ab19674
-def _check_matrix(shape: Sequence[int], solver: str) -> tuple[int, int]:
+def _check_matrix(shape: tuple, solver: str) -> tuple[int, int]:
+    """The shape (n, m) of a matrix of scores, or an error that names the solver."""
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(
-            f"{solver} got scores of shape {tuple(shape)}, wanted (n, m) with n, m >= 1: use jax.vmap for a batch"
+            f"{solver} got scores of shape {tuple(shape)}, expected (n, m) with n, m >= 1: use jax.vmap for a batch"
         )
     return tuple(shape)
 
 
-def _matchings(n: int, m: int, k: int) -> list:
+def _matchings(n: int, m: int, k: int) -> list[np.ndarray]:
     """All matchings of k pairs between n rows and m columns, as 0/1 matrices."""
     found = []
     for rows in itertools.combinations(range(n), k):
@@ -170,23 +41,30 @@ def _matchings(n: int, m: int, k: int) -> list:
 # %% ../../nbs/api/4_solvers/matching.ipynb #376dd04c
 @pytree_dataclass
 class Assignment(Solver):
-    """The best assignment of n rows to m columns, as a 0/1 matrix (n, m) with min(n, m) ones (Jonker and Volgenant 1987)."""
+    """The best assignment of n rows to m columns, as a 0/1 matrix (n, m) with min(n, m) ones.
+
+    Maximizes <y, theta> by shortest augmenting paths (Jonker and Volgenant 1987).
+
+    Example:
+        >>> dp.Assignment()(jnp.array([[4.0, 3.0], [3.0, 0.0]])).tolist()  # 3 + 3 is more than 4 + 0
+        [[0.0, 1.0], [1.0, 0.0]]
+    """
 
     binary = True
 
-    def solve(self, theta):
-        return _paired(theta)
+    def solve(self, theta: Float[Array, "n m"]) -> Float[Array, "n m"]:
+        return best_assignment(theta)
 
-    def check(self, shape):
+    def check(self, shape: tuple) -> None:
         _check_matrix(shape, "Assignment")
 
-    def radius(self, shape):
+    def radius(self, shape: tuple) -> Float[Array, ""]:
         return jnp.sqrt(1.0 * min(shape))
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple) -> tuple[Float[Array, "n m"], Float[Array, ""]]:
         return jnp.ones(shape), jnp.array(1.0 * min(shape))
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple) -> Float[Array, "k n m"]:
         return jnp.asarray(_matchings(*_check_matrix(shape, "Assignment"), min(shape)))
 
 # %% ../../nbs/api/4_solvers/matching.ipynb #83abb9d0
@@ -200,33 +78,40 @@ def _padded(theta: Array, k: int) -> Array:
     added = (jnp.arange(n + m - k) >= n)[:, None] & (jnp.arange(n + m - k) >= m)[None]
     return jnp.where(added, -penalty, padded)
 
-
+# %% ../../nbs/api/4_solvers/matching.ipynb #3e16ce66
 @pytree_dataclass
 class PartialMatching(Solver):
-    """The best matching of n rows with m columns, as a 0/1 matrix (n, m): only pairs of positive score, or exactly k pairs."""
+    """The best matching of n rows with m columns, as a 0/1 matrix: only pairs of positive score, or exactly k pairs.
 
-    k: int | None = static(None)
+    Maximizes <y, theta> over the 0/1 matrices with at most one 1 in each row and column, k of them where k is given.
+
+    Example:
+        >>> dp.PartialMatching()(jnp.array([[2.0, -1.0], [1.0, -3.0]])).tolist()
+        [[1.0, 0.0], [0.0, 0.0]]
+    """
+
+    k: int | None = static(None)  # how many pairs; None: as many as have a positive worth
 
     binary = True
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, "n m"]) -> Float[Array, "n m"]:
         if self.k is None:
-            return _paired(jnp.maximum(theta, 0)) * (theta > 0).astype(theta.dtype)
+            return best_assignment(jnp.maximum(theta, 0)) * (theta > 0).astype(theta.dtype)
         scale = jnp.asarray(0.25, theta.dtype)  # the penalty is twice the largest score
-        return _paired(_padded(scale * theta, self.k))[: theta.shape[0], : theta.shape[1]]
+        return best_assignment(_padded(scale * theta, self.k))[: theta.shape[0], : theta.shape[1]]
 
-    def check(self, shape):
+    def check(self, shape: tuple) -> None:
         n, m = _check_matrix(shape, "PartialMatching")
         if self.k is not None:
             check_count(self.k, "k", most=min(n, m), hint=f", pairs between {n} rows and {m} columns")
 
-    def radius(self, shape):
+    def radius(self, shape: tuple) -> Float[Array, ""]:
         return jnp.sqrt(1.0 * (min(shape) if self.k is None else self.k))
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple) -> tuple[Float[Array, "n m"], Float[Array, ""]] | None:
         return None if self.k is None else (jnp.ones(shape), jnp.array(1.0 * self.k))
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple) -> Float[Array, "k n m"]:
         self.check(shape)
         sizes = range(min(shape) + 1) if self.k is None else (self.k,)
         return jnp.asarray([y for k in sizes for y in _matchings(*shape, k)])
