@@ -109,11 +109,7 @@ class Flow(Solver):
             raise ValueError("Flow expects a directed graph: list each undirected edge twice, once for each direction")
 
     def solve(self, theta: Float[Array, " E"]) -> Float[Array, " E"]:
-        graph, capacity = self.graph.checked("Flow"), jnp.asarray(self.capacity, theta.dtype)
-        arrays = theta, graph.tails.astype(jnp.int32), graph.heads.astype(jnp.int32), capacity, _ends(self)
-        result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
-        load_highs("Flow")
-        return on_host(partial(_flows, graph.num_nodes), *arrays, result=result, name="Flow")
+        return _solve_flow(self, theta)
 
     def check(self, shape: tuple) -> None:
         _check_flow(self, shape)
@@ -144,6 +140,15 @@ def _check_flow(flow: Flow, shape: tuple) -> None:
             f"Flow: capacity has shape {jnp.shape(flow.capacity)}, expected {tuple(shape)}, one number for each edge"
         )
     _ends(flow)
+
+# %% ../../nbs/api/4_solvers/networks.ipynb #netshlp3
+def _solve_flow(flow: Flow, theta: Float[Array, " E"]) -> Float[Array, " E"]:
+    """The best flow; HiGHS solves the whole batch on the host."""
+    graph, capacity = flow.graph.checked("Flow"), jnp.asarray(flow.capacity, theta.dtype)
+    arrays = theta, graph.tails.astype(jnp.int32), graph.heads.astype(jnp.int32), capacity, _ends(flow)
+    result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
+    load_highs("Flow")
+    return on_host(partial(_flows, graph.num_nodes), *arrays, result=result, name="Flow")
 
 
 def _out_of_source(flow: Flow) -> Float[Array, " E"]:

@@ -61,7 +61,7 @@ class Knapsack(Solver):
     def vertices(self, shape: tuple) -> Float[Array, "m d"]:
         return jnp.asarray(_packings(*_items(self)))
 
-
+# %% ../../nbs/api/4_solvers/packing.ipynb #packshp1
 def _check_shapes(knapsack: Knapsack, shape: tuple) -> None:
     """Raise `ValueError` unless weights, capacity and counts fit the scores."""
     expected = {"weights": (check_vector(shape, "Knapsack"),), "capacity": (), "counts": tuple(shape)}
