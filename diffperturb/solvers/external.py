@@ -28,7 +28,7 @@ class _Stated(Solver):
     """A solver that knows of its polytope only what its options state."""
 
     @property
-    def binary(self):
+    def binary(self) -> bool:
         return self.runner.options.facts.binary
 
     def _stated(self, fact, shape):
@@ -38,15 +38,15 @@ class _Stated(Solver):
             raise NotImplementedError(f"{self.runner.options.name} states no {fact}: {hint}")
         return jnp.asarray(given(tuple(shape)))
 
-    def radius(self, shape):
+    def radius(self, shape: tuple[int, ...]) -> Float[Array, ""]:
         return self._stated("radius", shape)
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
         if self.runner.options.facts.normal is None:
             return None
         return self._stated("normal", shape), self._stated("level", shape)
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple[int, ...]) -> Float[Array, " m *event"]:
         return self._stated("vertices", shape)
 
 # %% ../../nbs/api/4_solvers/external.ipynb #f3f2a58e
@@ -71,13 +71,13 @@ class External(_Stated):
         """End the workers; the next call starts new ones."""
         self.runner.close()
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " *event"]) -> Float[Array, " *event"]:
         leaves, structure = jax.tree.flatten(self.data)
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
         solve, runner = HostSolve(self.runner, structure), self.runner
         return on_host(solve, theta, *leaves, result=result, name=runner.options.name, record=runner.record)
 
-    def check(self, shape):
+    def check(self, shape: tuple[int, ...]) -> None:
         expected, name = self.runner.options.shape, self.runner.options.name
         if expected is not None and tuple(shape) != expected:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The comparison of estimators: candidates, the 1/M law, the order of methods, two references that agree."""
+"""The comparison of estimators: candidates, the rate 1/M, the order of methods, two references that agree."""
 
 import jax
 import jax.numpy as jnp

@@ -49,7 +49,7 @@ def _until_fault(fn, calls) -> list[Outcome]:
             break
     return found
 
-
+# %% ../../../nbs/internals/external_calls.ipynb #297825a3
 class Runner:
     """What all copies of one external solver share: workers, counts, memory, and the last error."""
 

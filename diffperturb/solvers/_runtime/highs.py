@@ -10,7 +10,7 @@ __all__ = ['TOLERANCE', 'load_highs', 'StoppedError', 'Program', 'run', 'best_st
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
@@ -64,7 +64,7 @@ def _configure(highs, integral):
     for option in options.items():
         highs.setOptionValue(*option)
 
-
+# %% ../../../nbs/internals/highs.ipynb #12747ce9
 class Program:
     """{y : lower <= A y <= upper, low <= y <= high}, some entries integer, as a HiGHS model; for one thread at a time."""
 
@@ -182,7 +182,7 @@ class Pool:
         self.room, self._lock, self._idle = room, threading.Lock(), OrderedDict()
 
     @contextmanager
-    def lent(self, key, make: Callable, size: int = 1) -> Iterator:
+    def lent(self, key: Hashable, make: Callable, size: int = 1) -> Iterator:
         """Lend an object made by `make()`, now or earlier; after an error inside the block it is not kept."""
         with self._lock:
             kept, _ = self._idle.get(key, ([], size))

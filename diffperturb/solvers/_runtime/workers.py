@@ -183,10 +183,7 @@ class Process:
 
     renewable = True  # whether it can be used again after a call was given up
 
-    def __init__(
-        self,
-        fn: bytes,  # from `portable`
-    ):
+    def __init__(self, fn: bytes):  # from `portable`
         self.fn, self.process = fn, None
 
     def start(self) -> None:
