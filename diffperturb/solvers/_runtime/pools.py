@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 from .workers import Outcome, Process, Thread
 
@@ -124,7 +125,7 @@ class Pool:
         kind: type[Thread] | type[Process],
         fn: Callable | bytes,  # a function, or for processes its bytes
     ):
-        self.size, self.make = size, lambda: kind(fn)
+        self.size, self.make = size, partial(kind, fn)
         self.lanes, self.workers, self.inbox = [], set(), queue.SimpleQueue()
         self.lock = threading.Lock()
         self.close = weakref.finalize(self, _close, self.inbox, self.lanes, self.workers)
