@@ -27,6 +27,7 @@ def test_the_order_of_methods_is_that_of_their_variances(ranking):
     plain, fitted = errors["IID | score, leave-one-out"], errors["IID | regression"]
     assert fitted.gradient_error < 0.5 * plain.gradient_error and ranking.reference == "the exact form"
     assert errors["IID | score, zero"].gradient_error > plain.gradient_error
+    assert errors["IID | score, zero"].product > 10 * ranking.rows[0].product
 
 
 def test_names_say_how_noise_is_drawn(ranking):

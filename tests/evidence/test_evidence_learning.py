@@ -9,8 +9,9 @@ import pytest
 from support import ALL, refuses, table
 
 from diffperturb import FenchelYoungLoss, MonteCarlo, Normal, Perturbed, TopK
-from diffperturb.evidence.learning_benchmark import METHODS, QUANTITIES, SOLVERS, fit_pair, main, pairs
+from diffperturb.evidence.learning_benchmark import METHODS, QUANTITIES, SOLVERS, by_distance, fit_pair, main, pairs
 from diffperturb.evidence.learning_problems import decision_errors, fit, learning_problem
+from diffperturb.learning.relaxations import RelaxedSubset
 
 pytest.importorskip("optax")
 
@@ -90,6 +91,22 @@ def test_a_loss_of_labels_learns(problems):
     for what in QUANTITIES:
         fell, standard_error = learned.decrease(what)
         assert fell > 3 * standard_error
+
+
+def test_a_pair_is_an_ordinary_loss(problems):
+    once = fit(TopK(2), by_distance(RelaxedSubset(k=2)), problems, key=jax.random.key(0))
+    assert np.allclose(once.error, fit_pair("TopK", "Relaxation").error, atol=0.02)
+
+
+def test_the_command_writes_what_it_ran(tmp_path, monkeypatch):
+    benchmark = "diffperturb.evidence.learning_benchmark.pairs"
+    monkeypatch.setattr(benchmark, lambda: {("Argmax", "SPO+"): None})
+    main(["--out", str(tmp_path / "results.json"), "--steps", "5"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    [record] = results["pairs"]
+    assert (record["solver"], record["method"], results["steps"]) == ("Argmax", "SPO+", 5)
+    assert set(record["decrease"]) == set(QUANTITIES) and len(record["before"]) == len(record["after"]) == 8
+    assert {"python", "jax", "diffperturb"} <= set(results["versions"]) and "--steps 5" in results["command"]
 
 
 @table(
