@@ -8,33 +8,27 @@ __all__ = ['External', 'external', 'shortfall']
 # %% ../../nbs/api/4_solvers/external.ipynb #38e06d21
 import math
 import os
-import threading
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ..foundations.checks import check_count
 from ..foundations.pytrees import Array, pytree_dataclass, static
 from ..foundations.solver import Solver, as_solver, minimize
-from ._runtime.callbacks import on_host
-from diffperturb.solvers._runtime.external_calls import (
-    Counts,
-    Facts,
-    HostSolve,
-    Options,
-    Runner,
-    frozen_fact,
-    make_runner,
-)
+from ._runtime.callbacks import CallbackError, on_host
+from ._runtime.external_calls import HostSolve, Options, Runner, make_runner
+from ._runtime.external_memory import Counts
+from ._runtime.external_results import Facts, frozen_fact
 
 # %% ../../nbs/api/4_solvers/external.ipynb #6fa5cfca
 class _Stated(Solver):
-    """A solver that knows of its polytope what its options state."""
+    """A solver that knows of its polytope only what its options state."""
 
     @property
-    def binary(self):
+    def binary(self) -> bool:
         return self.runner.options.facts.binary
 
     def _stated(self, fact, shape):
@@ -44,15 +38,15 @@ class _Stated(Solver):
             raise NotImplementedError(f"{self.runner.options.name} states no {fact}: {hint}")
         return jnp.asarray(given(tuple(shape)))
 
-    def radius(self, shape):
+    def radius(self, shape: tuple[int, ...]) -> Float[Array, ""]:
         return self._stated("radius", shape)
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple[int, ...]) -> tuple[Array, Array] | None:
         if self.runner.options.facts.normal is None:
             return None
         return self._stated("normal", shape), self._stated("level", shape)
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple[int, ...]) -> Float[Array, " m *event"]:
         return self._stated("vertices", shape)
 
 # %% ../../nbs/api/4_solvers/external.ipynb #f3f2a58e
@@ -65,28 +59,30 @@ class External(_Stated):
 
     @property
     def counts(self) -> Counts:
-        """Calls, instances and hits so far, of all equal solvers."""
+        """The number of calls, instances and remembered solutions so far, of all equal solvers."""
         return self.runner.counts
 
     @property
-    def last_fault(self):
-        """The last `CallbackError`, with its instance; under jit the only way to it."""
+    def last_fault(self) -> CallbackError | None:
+        """The last error, with its instance; under jit this is the only access to it."""
         return self.runner.last_fault
 
-    def close(self):
+    def close(self) -> None:
         """End the workers; the next call starts new ones."""
         self.runner.close()
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " *event"]) -> Float[Array, " *event"]:
         leaves, structure = jax.tree.flatten(self.data)
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
         solve, runner = HostSolve(self.runner, structure), self.runner
         return on_host(solve, theta, *leaves, result=result, name=runner.options.name, record=runner.record)
 
-    def check(self, shape):
-        wanted, name = self.runner.options.shape, self.runner.options.name
-        if wanted is not None and tuple(shape) != wanted:
-            raise ValueError(f"{name} got scores of shape {tuple(shape)}, wanted {wanted}: use jax.vmap for a batch")
+    def check(self, shape: tuple[int, ...]) -> None:
+        expected, name = self.runner.options.shape, self.runner.options.name
+        if expected is not None and tuple(shape) != expected:
+            raise ValueError(
+                f"{name} got scores of shape {tuple(shape)}, expected {expected}: use jax.vmap for a batch"
+            )
 
     def __repr__(self):
         return f"External({self.runner.options.name})"
@@ -94,84 +90,106 @@ class External(_Stated):
 # %% ../../nbs/api/4_solvers/external.ipynb #0ad6d87f
 def external(
     fn: Callable,  # of NumPy arrays: fn(theta, *data) -> y that maximizes <y, theta>, of the shape of theta
-    shape: tuple | None = None,  # event shape; None: any
+    shape: tuple[int, ...] | int | None = None,  # event shape; None: any
     *,
     data: tuple = (),  # arrays that belong to the instance; may be traced and batched
-    costs: bool = False,  # fn takes costs and returns the y of least <y, costs>: the result is a solver of costs
+    costs: bool = False,  # fn takes costs and returns the cheapest y; the result is a solver of costs
     batched: bool = False,  # fn takes a stack (n, *shape), data (n or 1, ...), and returns a stack
-    dtype=None,  # of what fn receives; None: that of theta
-    workers: int = 0,  # calls at a time; 0: one after another, in the calling thread
-    processes: bool = False,  # workers are processes instead of threads, one for each core if not said otherwise
+    dtype: np.typing.DTypeLike | None = None,  # of what fn receives; None: that of theta
+    workers: int | None = 0,  # calls at a time; 0: one after another, in the calling thread
+    processes: bool = False,  # workers are processes instead of threads, by default one for each core
     time_limit: float | None = None,  # seconds for each call
-    cache: int = 0,  # solutions that are remembered
-    feasible: Callable
-    | None = None,  # feasible(y, *data) -> bool, asked of each solution as it is delivered; with `batched`, of stacks
-    radius=None,  # the largest norm of a solution, or a function of the shape
+    cache: int = 0,  # number of solutions that are remembered
+    feasible: Callable | None = None,  # feasible(y, *data) -> bool, asked of each solution; of stacks with `batched`
+    radius: float | Callable | None = None,  # the largest norm of a solution, or a function of the shape
     hyperplane: tuple | None = None,  # (a, b) with <a, y> = b for every solution
-    vertices=None,  # (m, *shape), or a function of the shape
-    binary: bool = False,  # whether every solution is made of 0 and 1
+    vertices: Array | Callable | None = None,  # (m, *shape), or a function of the shape
+    binary: bool = False,  # whether every solution consists of 0 and 1
     name: str | None = None,  # for errors; None: that of fn
 ) -> Solver:
-    """A Python function as a solver; faults come out as errors that name the solver and the instance."""
-    if hyperplane is not None and not (isinstance(hyperplane, tuple) and len(hyperplane) == 2):
-        raise TypeError(f"hyperplane is {hyperplane!r}, wanted (a, b) with <a, y> = b")
-    normal, level = map(frozen_fact, hyperplane or (None, None))
-    facts = Facts(frozen_fact(radius), normal, level, frozen_fact(vertices), bool(binary))
+    """Turn a Python function into a solver; errors name the solver and the instance.
+
+    Example:
+        >>> largest = dp.external(lambda theta: theta == theta.max(), (3,))
+        >>> largest(jnp.array([1.0, 3.0, 2.0])).tolist()
+        [0.0, 1.0, 0.0]
+    """
     calls = _checked_calls(fn, workers, processes, time_limit, cache, feasible, dtype)
+    calls |= {"feasible": feasible, "facts": _stated_facts(radius, hyperplane, vertices, binary)}
     name = name or getattr(fn, "__name__", type(fn).__name__)
     shape = shape if shape is None else tuple(map(int, np.atleast_1d(np.asarray(shape, int))))
-    options = Options(fn, name, shape, bool(batched), bool(costs), feasible=feasible, facts=facts, **calls)
-    solver = External(_checked_data(data), make_runner(options))
+    solver = External(_checked_data(data), make_runner(Options(fn, name, shape, bool(batched), bool(costs), **calls)))
     return minimize(solver) if costs else solver
 
 # %% ../../nbs/api/4_solvers/external.ipynb #a824c22e
+def _stated_facts(radius, hyperplane, vertices, binary) -> Facts:
+    if hyperplane is not None and not (isinstance(hyperplane, tuple) and len(hyperplane) == 2):
+        raise TypeError(f"hyperplane is {hyperplane!r}, expected (a, b) with <a, y> = b")
+    normal, level = map(frozen_fact, hyperplane or (None, None))
+    return Facts(frozen_fact(radius), normal, level, frozen_fact(vertices), bool(binary))
+
+
+def _check_function(what, function):
+    """An error unless this is a function that JAX can find compiled programs by."""
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"{what} is {function!r}, expected a function of NumPy arrays")
+    if type(function).__hash__ is None:
+        raise TypeError(
+            f"{what} is a {type(function).__name__}, which can't be hashed, and JAX finds compiled programs by "
+            "hashes: pass one of its methods, or make the class a frozen dataclass"
+        )
+
+
 def _checked_calls(fn, workers, processes, time_limit, cache, feasible, dtype) -> dict:
     """The options of calling, or an error that says what is wrong with them."""
-    for what, function in (("fn", fn), ("feasible", feasible)):
-        if isinstance(function, type) or not (callable(function) or (what == "feasible" and function is None)):
-            raise TypeError(f"{what} is {function!r}, wanted a function of NumPy arrays")
-        if type(function).__hash__ is None:
-            raise TypeError(
-                f"{what} is a {type(function).__name__}, which can't be hashed, and JAX finds compiled programs by "
-                "hashes: pass one of its methods, or make the class a frozen dataclass"
-            )
+    _check_function("fn", fn)
+    if feasible is not None:
+        _check_function("feasible", feasible)
     workers = check_count(workers, "workers", least=0, hint=", calls at a time") if workers is not None else 0
     workers = workers or (os.cpu_count() if processes else 0)
     if time_limit is not None and not (isinstance(time_limit, (int, float)) and 0 < time_limit < math.inf):
-        raise ValueError(f"time_limit is {time_limit!r}, wanted seconds, a finite number above 0")
+        raise ValueError(f"time_limit is {time_limit!r}, expected seconds, a finite number above 0")
     cache = check_count(cache, "cache", least=0, hint=", the number of solutions that are remembered")
     if dtype is not None and not jnp.issubdtype(dtype := np.dtype(dtype), np.floating):
         raise TypeError(f"dtype is {dtype}; scores are floating-point numbers")
-    return {
-        "workers": workers,
-        "processes": bool(processes),
-        "time_limit": time_limit,
-        "cache": cache,
-        "dtype": dtype,
-    }
+    calls = {"workers": workers, "processes": bool(processes), "time_limit": time_limit}
+    return calls | {"cache": cache, "dtype": dtype}
+
+# %% ../../nbs/api/4_solvers/external.ipynb #4016809a
+def _check_leaf(leaf):
+    """An error unless these are numbers that JAX keeps as they are."""
+    if isinstance(leaf, jax.Array):
+        return
+    found = np.asarray(leaf)
+    if found.dtype.kind not in "biufc":
+        raise TypeError(f"data holds a {type(leaf).__name__}, expected arrays of numbers: let fn refer to the rest")
+    kept = found.astype(jax.dtypes.canonicalize_dtype(found.dtype))
+    if found.dtype.kind in "iu" and not np.array_equal(kept, found):
+        raise ValueError(f"data holds integers of dtype {found.dtype} that JAX would cut: see jax.enable_x64")
 
 
 def _checked_data(data) -> tuple:
     """Data whose leaves are numbers that JAX keeps as they are, or an error."""
     if not isinstance(data, tuple):
-        raise TypeError(f"data is a {type(data).__name__}, wanted a tuple of arrays: fn is called as fn(theta, *data)")
+        raise TypeError(
+            f"data is a {type(data).__name__}, expected a tuple of arrays: fn is called as fn(theta, *data)"
+        )
     for leaf in jax.tree.leaves(data):
-        if isinstance(leaf, jax.Array):
-            continue
-        found = np.asarray(leaf)
-        kept = found.astype(jax.dtypes.canonicalize_dtype(found.dtype)) if found.dtype.kind in "biufc" else found
-        if found.dtype.kind not in "biufc":
-            raise TypeError(f"data holds a {type(leaf).__name__}, wanted arrays of numbers: let fn refer to the rest")
-        if found.dtype.kind in "iu" and not np.array_equal(kept, found):
-            raise ValueError(f"data holds integers of dtype {found.dtype} that JAX would cut: see jax.enable_x64")
+        _check_leaf(leaf)
     return data
 
 # %% ../../nbs/api/4_solvers/external.ipynb #1f08829d
 def shortfall(
-    solver,  # a Solver, or a function theta -> y
-    thetas: Array,  # (n, *event), scores (or costs) of n instances with the same solutions
-) -> Array:  # (n,)
-    """By how much each solution is worse than the best of all n solutions found: above 0, it is no optimum."""
+    solver: Callable,  # a Solver, or a function theta -> y
+    thetas: Float[Array, " n *event"],  # scores (or costs) of n instances with the same set of solutions
+) -> Float[Array, " n"]:
+    """Measure by how much each solution is worse than the best of all n solutions; above 0, it is not an optimum.
+
+    Example:
+        >>> worst = lambda theta: dp.Argmax()(-theta)
+        >>> dp.solvers.shortfall(worst, jnp.array([[1.0, 2.0], [4.0, 3.0]])).tolist()
+        [1.0, 1.0]
+    """
     solver = as_solver(solver)
     ys = jax.vmap(solver)(thetas).reshape(len(thetas), -1)
     values = solver.sign * (ys @ thetas.reshape(len(thetas), -1).T)  # solution by instance

@@ -1,4 +1,4 @@
-"""External solvers in programs of their own: workers that end with their parent, devices that don't wait for each other."""
+"""External solvers in separate programs: workers that end with their parent, devices that don't wait for each other."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from diffperturb.solvers.external import external
 
 
 def program(source: str, folder, **environment) -> subprocess.CompletedProcess:
-    """Run a script, as a user would, without a guard for its main part."""
+    """Run a script, as a user would, without a guard around its main part."""
     path = folder / "script.py"
     path.write_text(BATCH + source)
     env = os.environ | {"JAX_PLATFORMS": "cpu"} | environment
@@ -54,7 +54,7 @@ except ValueError as error:
 
 
 def alive(pid: int, seconds: float = 5.0) -> bool:
-    """Whether a process is still there after a while."""
+    """Whether a process is alive after a while."""
     for _ in range(int(seconds / 0.05)):
         try:
             os.kill(pid, 0)
@@ -90,7 +90,7 @@ def test_devices_of_a_split_cpu(tmp_path):
     done = program(
         """
 from diffperturb import MonteCarlo, Normal, Perturbed
-from diffperturb.sharding import Sharded, batched
+from diffperturb.expectation.sharded import Sharded, batched
 from jax.sharding import Mesh
 
 solver = external(lambda theta: theta == theta.max(), (3,), name="best")
