@@ -47,7 +47,7 @@ class FenchelYoungLoss:
             return _interior_loss(self.perturbed, theta, y, key)
         return self.perturbed.regret(theta, y, key=key)
 
-# %% ../../nbs/api/6_learning/fenchel_young.ipynb #3da2adab
+# %% ../../nbs/api/6_learning/fenchel_young.ipynb #fa5fac01
 def _interior_loss(perturbed, theta, y, key):
     """The three terms of the loss, on the same draws; costs are scores with a minus sign."""
     epsilon = jnp.asarray(perturbed.epsilon).astype(theta.dtype)
