@@ -76,7 +76,7 @@ class CollapseReport:
 
 def collapse_report(
     solver: Solver,  # or a function theta -> y
-    thetas: Float[Array, "n *event"],  # scores or costs, one instance per row
+    thetas: Float[Array, " n *event"],  # scores or costs, one instance per row
     *,
     key: Key | None = None,  # needed with directions
     directions: int = 0,  # 0: exact, from the solver's vertices

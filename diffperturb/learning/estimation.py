@@ -70,7 +70,7 @@ def _not_identified(direction):
 # %% ../../nbs/api/6_learning/estimation.ipynb #8eb8e89e
 def estimate(
     perturbed: Perturbed,  # the model
-    observations: Float[Array, "n *event"],  # solutions, independent of each other
+    observations: Float[Array, " n *event"],  # solutions, independent of each other
     *,
     key: Key | None = None,  # needed by MonteCarlo
     prior_weight: float = 0.0,  # pseudo-observations of y_eps(0), >= 0

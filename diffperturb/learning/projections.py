@@ -111,7 +111,7 @@ def _project_once(projection, theta, solver):
 def keeps_solution(
     projections: Projection | Callable | Sequence,
     solver: Solver,  # or a function theta -> y
-    thetas: Float[Array, "n *event"],
+    thetas: Float[Array, " n *event"],
 ) -> Bool[Array, " n"]:
     """Whether the projected scores have an equally good solution, for each instance of a batch (eq. 7)."""
     solver = as_solver(solver)
