@@ -8,12 +8,13 @@ __all__ = ['Estimate', 'estimate']
 # %% ../../nbs/api/6_learning/estimation.ipynb #e454c256
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
+from jaxtyping import Array, Float, Int
 
 from ..expectation.monte_carlo import MonteCarlo
 from ..expectation.perturbed import Perturbed
 from ..foundations.checks import check_finite
 from ..foundations.errors import error_if
-from ..foundations.pytrees import Array, Key, pytree_dataclass, static
+from ..foundations.pytrees import Key, pytree_dataclass, static
 from ..foundations.solver import inner
 from .regularizer import Regularizer
 
@@ -22,55 +23,66 @@ from .regularizer import Regularizer
 class Estimate:
     """Scores estimated from solutions, asymptotically normal (Berthet et al. 2020, Prop. 4.1)."""
 
-    theta: Array  # event shape, orthogonal to the directions that no solution takes
-    covariance: Array  # (n, n) over flat entries of theta: that of the estimate itself
-    tangent: Array  # (n, n) projection onto the directions of the polytope, over flat entries
-    miss: Array  # mean solution - y_eps(theta), event shape
-    steps: Array  # Newton steps taken
+    theta: Float[Array, "*event"]  # orthogonal to the directions that no solution takes
+    covariance: Float[Array, "n n"]  # that of the estimate itself, over flat entries of theta
+    tangent: Float[Array, "n n"]  # projection onto the directions of the polytope, over flat entries
+    miss: Float[Array, "*event"]  # mean solution - y_eps(theta)
+    steps: Int[Array, ""]  # Newton steps taken
     num_observations: int = static()
 
     @property
-    def std_error(self) -> Array:
-        """Standard error of every entry of theta (event shape)."""
+    def std_error(self) -> Float[Array, "*event"]:
+        """Standard error of every entry of theta."""
         return jnp.sqrt(jnp.diagonal(self.covariance)).reshape(self.theta.shape)
 
-    def interval(self, level: float = 0.95) -> tuple[Array, Array]:
+    def interval(self, level: float = 0.95) -> tuple[Float[Array, "*event"], Float[Array, "*event"]]:
         """Lower and upper ends of the normal confidence intervals of the entries of theta."""
         return _interval(self.theta, self.std_error, level)
 
-    def contrast(self, direction: Array) -> tuple[Array, Array]:
-        """<direction, theta> and its standard error; the direction (event shape) must be one of the polytope's."""
-        direction = jnp.asarray(direction).astype(self.theta.dtype)
-        if direction.shape != self.theta.shape:
-            raise ValueError(f"the direction has shape {direction.shape}, wanted {self.theta.shape}, that of theta")
-        flat = direction.ravel()
-        off = jnp.max(jnp.abs(flat - self.tangent @ flat)) > 1e-3 * jnp.max(jnp.abs(flat))
-        flat = error_if(flat, off, _not_identified, flat)
-        return inner(flat, self.theta.ravel()), jnp.sqrt(flat @ self.covariance @ flat)
+    def contrast(self, direction: Float[Array, "*event"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """<direction, theta> and its standard error; an error unless the direction is one of the polytope's."""
+        return _contrast(self, direction)
 
-
+# %% ../../nbs/api/6_learning/estimation.ipynb #9f4e8c46
 def _interval(middle, std_error, level):
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}, wanted a number between 0 and 1, such as 0.95")
+        raise ValueError(f"level is {level}, expected a number between 0 and 1, such as 0.95")
     half = ndtri(jnp.asarray((1 + level) / 2, middle.dtype)) * std_error
     return middle - half, middle + half
 
 
+def _contrast(fit, direction):
+    direction = jnp.asarray(direction).astype(fit.theta.dtype)
+    if direction.shape != fit.theta.shape:
+        raise ValueError(f"the direction has shape {direction.shape}, expected {fit.theta.shape}, the shape of theta")
+    flat = direction.ravel()
+    off = jnp.max(jnp.abs(flat - fit.tangent @ flat)) > 1e-3 * jnp.max(jnp.abs(flat))
+    flat = error_if(flat, off, _not_identified, flat)
+    return inner(flat, fit.theta.ravel()), jnp.sqrt(flat @ fit.covariance @ flat)
+
+
 def _not_identified(direction):
     return (
-        f"the data say nothing about <{direction}, theta>: it changes along a direction that no solution takes. "
+        f"the data do not determine <{direction}, theta>: it changes along a direction that no solution takes. "
         "Take differences of entries where the entries of all solutions have the same sum"
     )
 
 # %% ../../nbs/api/6_learning/estimation.ipynb #8eb8e89e
 def estimate(
     perturbed: Perturbed,  # the model
-    observations: Array,  # (n, *event shape): solutions, independent of each other
+    observations: Float[Array, " n *event"],  # solutions, independent of each other
     *,
     key: Key | None = None,  # needed by MonteCarlo
     prior_weight: float = 0.0,  # pseudo-observations of y_eps(0), >= 0
 ) -> Estimate:
-    """theta with y_eps(theta) = mean of the observations, and its sandwich covariance (Berthet et al. 2020, Prop. 4.1)."""
+    """Estimate theta with y_eps(theta) = mean of the observations, and its covariance (Berthet et al. 2020, Prop. 4.1).
+
+    Example:
+        >>> data = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+        >>> fit = dp.estimate(dp.Perturbed(dp.Argmax(), dp.Gumbel(), 1.0, dp.Exact()), data)
+        >>> round(float(fit.theta[0] - fit.theta[1]), 2)  # the log of 3 to 1
+        1.1
+    """
     y, count = _checked(observations, prior_weight)
     mean = jnp.mean(y, axis=0)
     if prior_weight:
@@ -78,13 +90,19 @@ def estimate(
         mean = (count * mean + prior_weight * center) / (count + prior_weight)
     found = Regularizer(perturbed).solve(mean, key=key)
     theta = error_if(found.theta, ~found.reached, _no_estimate, mean, found.steps)
-    size = theta.size
+    covariance = _sandwich(perturbed, theta, found.tangent, y, prior_weight, key)
+    return Estimate(theta, covariance, found.tangent, found.miss, found.steps, count)
+
+# %% ../../nbs/api/6_learning/estimation.ipynb #e5b594a9
+def _sandwich(perturbed, theta, tangent, y, prior_weight, key):
+    """H+ (Sigma / n + S_M) H+, over flat entries."""
+    count, size = len(y), theta.size
     middle = jnp.atleast_2d(jnp.cov(y.reshape(count, size), rowvar=False)) * (count / (count + prior_weight) ** 2)
     if isinstance(perturbed.method, MonteCarlo):
         middle = middle + perturbed.samples(theta, key=key).covariance
     hessian = perturbed.jacobian(theta, key=key).reshape(size, size)
-    inverse = _inverse_within(found.tangent, (hessian + hessian.T) / 2)
-    return Estimate(theta, inverse @ middle @ inverse, found.tangent, found.miss, found.steps, count)
+    inverse = _inverse_within(tangent, (hessian + hessian.T) / 2)
+    return inverse @ middle @ inverse
 
 
 def _inverse_within(tangent, hessian):
@@ -98,17 +116,19 @@ def _inverse_within(tangent, hessian):
 def _checked(observations, prior_weight):
     y = jnp.asarray(observations)
     if y.ndim < 2 or len(y) < 2:
-        raise ValueError(f"observations have shape {y.shape}, wanted (n, *event shape) with n >= 2 observed solutions")
+        raise ValueError(
+            f"observations have shape {y.shape}, expected (n, *event shape) with n >= 2 observed solutions"
+        )
     if isinstance(prior_weight, (int, float)) and not 0 <= prior_weight < float("inf"):
-        raise ValueError(f"prior_weight is {prior_weight}, wanted a number of pseudo-observations >= 0")
+        raise ValueError(f"prior_weight is {prior_weight}, expected a number of pseudo-observations >= 0")
     y = y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(float)
     return check_finite(y, "observations"), len(y)
 
 
 def _no_estimate(mean, steps):
     return (
-        f"no estimate: the mean of the observations, {mean}, is on the boundary of the polytope or outside of it, or too near "
-        f"to tell ({steps} Newton steps), and theta would be infinite. Where a class or an order was never seen: take more "
-        "observations, leave that class out, or give prior_weight=1, a pseudo-observation of the center. With MonteCarlo "
-        "also take more samples; in single precision, try float64"
+        f"no estimate: the mean of the observations, {mean}, is on the boundary of the polytope, outside it, or too near "
+        f"to the boundary to tell ({steps} Newton steps), so theta would be infinite. If a class or an order was never "
+        "observed: take more observations, leave that class out, or give prior_weight=1, a pseudo-observation of the "
+        "center. With MonteCarlo also take more samples; in single precision, try float64"
     )
