@@ -150,7 +150,7 @@ class AdaptiveLam:
         lam = alpha * _norm(scores) / jnp.where(size > 0, size, jnp.ones_like(size))
         return jnp.where(lam > 0, lam, jnp.ones_like(lam))  # where scores or gradient are zero there is no scale
 
-    def update(self, gradients: Float[Array, "n *event"]) -> "AdaptiveLam":
+    def update(self, gradients: Float[Array, " n *event"]) -> "AdaptiveLam":
         """The state after a batch of gradients."""
         entries = jnp.sum(gradients != 0) / gradients.shape[0]
         average = self.decay * self.average + (1 - self.decay) * entries
