@@ -59,6 +59,7 @@ class Relaxation(ABC):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise `ValueError` if scores of this shape can't be relaxed."""
+        return None
 
     def __call__(
         self,
