@@ -174,8 +174,9 @@ def _check_loss(loss, solver, theta):
     return t if loss.label is None else check_label(solver, loss.label, theta, instead=t)
 
 
-def _make_problem(direct, solver, scale, sigma, key):
+def _make_problem(direct, scale, sigma, key):
     """What is not differentiated; without noise one draw is enough, and needs no key."""
+    solver = direct.solver.fixed_oracle
     if isinstance(sigma, (int, float)) and sigma == 0:
         return _Problem(solver, _Silence(), MonteCarlo(1), scale, jax.random.key(0))
     why = (
@@ -185,26 +186,20 @@ def _make_problem(direct, solver, scale, sigma, key):
     return _Problem(solver, refuse_derivative(direct.noise, why), direct.method, scale, check_key(key, "DirectLoss"))
 
 # %% ../../nbs/api/6_learning/direct.ipynb #350d896c
-class _Checked:
-    """The checks of a `DirectLoss` when it is made."""
-
-    def __post_init__(self):
-        if callable(self.solver):
-            object.__setattr__(self, "solver", as_maximizer(self.solver, "a loss can't be put inside"))
-        if isinstance(self.loss_scale, (int, float)):
-            _check_scale(self.loss_scale, jnp.zeros(()))
-        if isinstance(self.method, Method) and not isinstance(self.method, MonteCarlo):
-            raise TypeError(
-                f"method is {type(self.method).__name__}(), expected MonteCarlo(num_samples): the exact expected loss is "
-                "loss(Perturbed(solver, noise, sigma, Exact())(theta))"
-            )
+def _check_options(loss_scale, method):
+    """An error for a loss scale of 0, or a method that draws nothing."""
+    if isinstance(loss_scale, (int, float)):
+        _check_scale(loss_scale, jnp.zeros(()))
+    if isinstance(method, Method) and not isinstance(method, MonteCarlo):
+        raise TypeError(
+            f"method is {type(method).__name__}(), expected MonteCarlo(num_samples): the exact expected loss is "
+            "loss(Perturbed(solver, noise, sigma, Exact())(theta))"
+        )
 
 # %% ../../nbs/api/6_learning/direct.ipynb #404bef99
 @pytree_dataclass
-class DirectLoss(_Checked):
-    """The expected task loss of a perturbed solver, with the direct gradient for scores and noise scale.
-
-    E[<t, y*(theta + sigma Z)>] + c; gradients by (Cohen Indelman and Hazan 2021, eq. 16 and 17).
+class DirectLoss:
+    """The expected task loss E[<t, y*(theta + sigma Z)>] + c (Cohen Indelman and Hazan 2021, eq. 16 and 17).
 
     Raises: TypeError for a loss that is no LinearLoss; ValueError for sigma below 0, or a loss scale of 0.
 
@@ -221,6 +216,11 @@ class DirectLoss(_Checked):
     central: bool = static(False)  # whether to push to both sides: bias of second order, one solve more
     divide: bool = static(True)  # whether differences are divided by the loss scale (False: by its sign only)
 
+    def __post_init__(self):
+        if callable(self.solver):
+            object.__setattr__(self, "solver", as_maximizer(self.solver, "a loss can't be put inside"))
+        _check_options(self.loss_scale, self.method)
+
     def __call__(
         self,
         theta: Float[Array, "*event"],  # scores of one instance; costs where the solver minimizes
@@ -230,9 +230,9 @@ class DirectLoss(_Checked):
         sigma: Float[Array, "*event"] | float = 1.0,  # >= 0, the scale of the noise: a scalar, or of the shape of theta
     ) -> Float[Array, ""]:
         """The estimate of E[loss(y*)]."""
-        scores, solver = self.solver.scores(theta), self.solver.fixed_oracle
+        scores = self.solver.scores(theta)
         t = _check_loss(loss, self.solver, scores)
         scale, scores = _check_scale(self.loss_scale, scores)
-        problem = _make_problem(self, solver, scale, sigma, key)
+        problem = _make_problem(self, scale, sigma, key)
         expected = _expected(self.central, self.divide, problem, scores, _check_sigma(sigma, scores), t)
         return expected + jnp.asarray(loss.constant).astype(scores.dtype)

@@ -57,9 +57,8 @@ class Relaxation(ABC):
     def relax(self, scores: Float[Array, "*event"], temperature: Float[Array, ""]) -> Float[Array, "*solution"]:
         """The relaxed decision, of the shape of the decision."""
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027
         """Raise `ValueError` if scores of this shape can't be relaxed."""
-        return None
 
     def __call__(
         self,
