@@ -110,7 +110,7 @@ def test_the_app_shows_what_is_wrong_with_an_input(apps, page):
     corners = page.get_by_label("corners")
     corners.fill("0 0, 1 1")
     corners.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("span no polygon; wanted at least three")
+    expect(page.get_by_role("alert")).to_contain_text("span no polygon; expected at least three")
     assert browser.picture(page) == good
     corners.fill("0 0, 1 0, 0 1")
     corners.press("Enter")
