@@ -1,4 +1,4 @@
-"""Experiments through the real command line: what they leave, what they refuse, and what a kill does."""
+"""Experiments through the real command line: what they leave, what they refuse, and what happens when one is killed."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 def until(condition, seconds: float = 30):
-    """What the condition gives, as soon as it gives something."""
+    """Wait until the condition returns something true, and return it."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"
@@ -71,7 +71,7 @@ def until(condition, seconds: float = 30):
 
 
 def started(home: Path) -> int:
-    """The process of the kernel, once the notebook waits."""
+    """The process id of the kernel, once the notebook is waiting."""
     until(lambda: (home / "kernel").exists() and (home / "kernel").read_text())
     return int((home / "kernel").read_text())
 
