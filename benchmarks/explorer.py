@@ -5,8 +5,8 @@
 Serves nbs/explore/polytope.ipynb by Voila, opens it in chromium at its default settings, moves the
 slider of the temperature by arrow keys, one key after the other, and measures within the page from
 the key event to the first animation frame that has the new picture: the browser's message, the
-kernel's draws, distribution and path, the figure, its PNG, and its way back. The goal is a median below
-100 ms and a worst case below 300 ms on two cores that do nothing else.
+kernel's draws, distribution and path, the figure, its PNG, and its way back. Measure on a machine
+that does nothing else.
 """
 
 import argparse

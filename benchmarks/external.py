@@ -1,26 +1,24 @@
-"""What it costs to perturb an external solver: time of the operator over time of the solver's own calls.
+"""The overhead of perturbing an external solver: time of the operator over time of the solver's own calls.
 
     python benchmarks/external.py [--out FOLDER] [--repeats 7] [--quick]
 
-The bare loop calls the same function on the same M = 1000 perturbed scores, which were drawn before, and checks
+The bare loop calls the same function on the same M = 1000 perturbed scores, which were drawn beforehand, and checks
 nothing. The operator draws the noise, calls the function through JAX, checks each solution and takes the mean; with
 the gradient of <mean, direction> in a second column. "frame" is the operator of a solver that costs nothing, in JAX:
-noise and mean alone. All sides alternate in one process; each figure is a ratio of medians.
-The folder gets external.json and external.txt.
+noise and mean alone. All functions alternate in one process, and each number is a ratio of medians.
+The folder gets external.json and a table in external.txt.
 """
 
 import argparse
 import itertools
-import json
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from operators import medians, table
+from operators import medians
+from report import machine, measured, write
 
 import diffperturb as dp
 from diffperturb.solvers.external import external
@@ -47,7 +45,7 @@ def batched_program(rows):
 
 
 def spin(theta, seconds):
-    """The ten best of one row, and plain Python work up to so many seconds."""
+    """The ten best of one row, and plain Python work until the time is up."""
     end = time.perf_counter() + seconds
     y = theta >= np.partition(theta, -10)[-10]
     while time.perf_counter() < end:
@@ -108,26 +106,14 @@ def overhead(name: str, repeats: int) -> dict:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for external.json and external.txt")
+    parser.add_argument("--out", type=Path, help="folder for the report: JSON and table")
     parser.add_argument("--repeats", type=int, default=7, help="counted runs of each function (7)")
     parser.add_argument("--quick", action="store_true", help="without the solvers of a millisecond")
     args = parser.parse_args()
-    device = jax.devices()[0]
-    report = {
-        "device": f"{device.platform}: {device.device_kind}",
-        "machine": f"{platform.machine()}, {platform.system()}, {len(jax.devices())} device(s)",
-        "versions": {name: version(name) for name in ("jax", "numpy", "diffperturb")},
-    }
-    print(report, flush=True)
     names = [name for name in TASKS if not (args.quick and "1 ms" in name)]
-    report["overhead"] = [overhead(name, args.repeats) for name in names]
-    columns = ["task", "forward_ratio", "gradient_ratio", "milliseconds"]
-    text = table(f"perturbed over bare calls, M = {M}, d = {D}", report["overhead"], columns)
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "external.json").write_text(json.dumps(report, indent=1) + "\n")
-        (args.out / "external.txt").write_text(text.strip() + "\n")
+    parts = {"overhead": lambda: [overhead(name, args.repeats) for name in names]}
+    report = measured(machine("jax", "numpy"), parts)
+    write(report, "external", args.out)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,15 @@
 
     make bench      or      python benchmarks/operators.py [--out FOLDER] [--repeats 5] [--quick]
 
-Every figure is a ratio of medians over alternating runs on the same inputs: batch 32, d = 100, M = 1000,
+Every number is a ratio of medians over alternating runs on the same inputs: batch 32, d = 100, M = 1000,
 normal noise at 0.1, float32, unless a row says otherwise. A ratio is peer over diffperturb, with the faster
-of the two peers; above 1, diffperturb is faster. The folder gets operators.json, operators.txt and operators.png.
+of the two peers; above 1, diffperturb is faster. The folder gets operators.json, a table in operators.txt, and pictures (see report.py).
 """
 
 import argparse
-import json
-import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -21,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxopt import perturbations as peer
+from report import machine, measured, write
 
 import diffperturb as dp
 
@@ -94,7 +92,7 @@ def race(name: str, operator, repeats: int) -> dict:
 
 
 def speed(repeats: int) -> list[dict]:
-    """Monte-Carlo at equal M, and its overhead over noise and solver by themselves."""
+    """Monte Carlo at equal M, and its overhead over noise and solver alone."""
     theta, key, rows = jax.random.normal(jax.random.key(0), (BATCH, D)), jax.random.key(1), []
     scores = theta[:, None] + SIGMA * jax.random.normal(key, (BATCH, M, D))
     draw = jax.jit(lambda k: jax.vmap(lambda k: dp.Normal().sample(k, (M, D)))(jax.random.split(k, BATCH)))
@@ -196,80 +194,22 @@ def memory(most: int) -> list[dict]:
     return rows
 
 
-def plots(report: dict, path: Path) -> None:
-    """Ratios per task, time x squared error, and growth, in one figure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    colors = ["#0072B2", "#E69F00", "#009E73"]
-    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
-    for axis, part, goal in zip(axes, ("speed at equal M", "exact forms"), ((3, 8, 5), 500), strict=False):
-        rows, x = report[part], np.arange(3)
-        for i, kind in enumerate(("forward", "gradient")):
-            axis.bar(x + 0.35 * i - 0.18, [r[f"{kind}_ratio"] for r in rows], 0.33, color=colors[i], label=kind)
-        axis.hlines(np.broadcast_to(goal, 3), x - 0.4, x + 0.4, "k", lw=1, ls="--", label="goal")
-        axis.set(
-            xticks=x, xticklabels=[r["task"] for r in rows], ylabel="times faster than the faster peer", title=part
-        )
-        axis.set_yscale("log" if part == "exact forms" else "linear")
-        axis.legend(fontsize=8, frameon=False)
-    best = {t: max((r for r in report["efficiency"] if r["task"] == t), key=lambda r: r["gain"]) for t in PROBLEMS}
-    axes[2].bar(list(best), [r["gain"] for r in best.values()], 0.5, color=colors[2])
-    for i, (row, goal) in enumerate(zip(best.values(), (40, 8, 8), strict=True)):
-        axes[2].annotate(row["method"].replace(", ", "\n"), (i, row["gain"]), ha="center", va="bottom", fontsize=8)
-        axes[2].hlines(goal, i - 0.4, i + 0.4, "k", lw=1, ls="--")
-    axes[2].set(yscale="log", ylabel="times less than optax", title="time × squared error of the gradient")
-    axes[2].margins(y=0.25)
-    for color, what in zip(colors, ("M", "batch", "d"), strict=True):
-        rows = [r for r in report["growth"] if r["grows"] == what]
-        axes[3].loglog([r[what] for r in rows], [r["seconds"] for r in rows], "o-", ms=4, color=color, label=what)
-    axes[3].set(xlabel="size of what grows", ylabel="seconds, ranking with gradient", title="growth (linear: slope 1)")
-    axes[3].legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=130)
-
-
-def table(title: str, rows: list[dict], columns: list[str]) -> str:
-    """Rows as text, one line each."""
-    show = lambda v: f"{v:.3g}" if isinstance(v, float) else str(v)
-    cells = [columns, *[[show(r[c]) for c in columns] for r in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    lines = ["  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([f"\n{title}", *lines])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for operators.json, operators.txt and operators.png")
+    parser.add_argument("--out", type=Path, help="folder for the report: JSON, table and pictures")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs of each function (5)")
     parser.add_argument("--quick", action="store_true", help="leave out the largest sizes")
     args = parser.parse_args()
-    device, most = jax.devices()[0], 10**5 if args.quick else 10**6
-    report = {
-        "device": f"{device.platform}: {device.device_kind}",
-        "machine": f"{platform.machine()}, {platform.system()}, {len(jax.devices())} device(s)",
-        "versions": {name: version(name) for name in ("jax", "optax", "jaxopt", "numpy", "diffperturb")},
+    most = 10**5 if args.quick else 10**6
+    parts = {
+        "speed at equal M": lambda: speed(args.repeats),
+        "exact forms": lambda: exactness(args.repeats),
+        "efficiency": lambda: efficiency(args.repeats),
+        "memory": lambda: memory(most),
+        "growth": lambda: growth(args.repeats, most),
     }
-    print(report, flush=True)
-    ratios = ["task", "forward_ratio", "gradient_ratio"]
-    parts = (
-        ("speed at equal M", lambda: speed(args.repeats), [*ratios, "overhead", "milliseconds"]),
-        ("exact forms", lambda: exactness(args.repeats), [*ratios, "error", "milliseconds"]),
-        ("efficiency", lambda: efficiency(args.repeats), ["task", "method", "squared_error", "seconds", "gain"]),
-        ("memory", lambda: memory(most), ["M", "batch", "d", "GiB"]),
-        ("growth", lambda: growth(args.repeats, most), ["grows", "M", "batch", "d", "seconds"]),
-    )
-    text = []
-    for name, measure, columns in parts:
-        report[name] = measure()
-        text.append(table(name, report[name], columns))
-        print(text[-1], flush=True)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "operators.json").write_text(json.dumps(report, indent=1) + "\n")
-        (args.out / "operators.txt").write_text("\n".join(text).strip() + "\n")
-        plots(report, args.out / "operators.png")
+    report = measured(machine("jax", "optax", "jaxopt", "numpy"), parts)
+    write(report, "operators", args.out)
 
 
 if __name__ == "__main__":

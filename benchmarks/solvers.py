@@ -2,19 +2,16 @@
 
     make bench      or      python benchmarks/solvers.py [--out FOLDER] [--repeats 5]
 
-"peers": the time of another library over ours on the same instances, medians of alternating runs; above 1 we are
+"peers": the time of another library over ours on the same instances, medians of alternating runs; above 1, diffperturb is
 faster. Loops over single instances in Python are timed on a part of the stack and scaled. Batches are solved under
 `jit` and `vmap`, as a user would. "forms": microseconds for one instance of a stack, on the host (NumPy and
-libraries, which a CPU takes) and in XLA (which an accelerator takes), by size; `best` is what to take on this machine.
-The folder gets solvers.json, solvers.txt and solvers.png.
+libraries, which a CPU uses) and in XLA (which an accelerator uses), by size; `best` is the faster form on this machine.
+The folder gets solvers.json, a table in solvers.txt, and pictures (see report.py).
 """
 
 import argparse
 import heapq
-import json
-import platform
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -22,7 +19,8 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import optax
-from operators import medians, table
+from operators import medians
+from report import machine, measured, write
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
@@ -234,57 +232,14 @@ def forms(repeats: int) -> list[dict]:
     return found
 
 
-def plots(report: dict, path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    sizes = {problem: size for problem, (size, _, _) in pairs().items()}
-    figure, axes = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained")
-    for ax, (problem, size) in zip(axes.ravel(), sizes.items(), strict=True):
-        rows = [r for r in report["forms"] if r["problem"] == problem]
-        for name, style, color in (("host", "o-", "#0173b2"), ("XLA", "s--", "#de8f05")):
-            shown = [r for r in rows if r[name] is not None]
-            ax.loglog([r["size"] for r in shown], [r[name] for r in shown], style, ms=4, color=color, label=name)
-        ax.set(title=problem, xlabel=size)
-        ax.set_xticks([r["size"] for r in rows], [r["size"] for r in rows])
-        ax.minorticks_off()
-        ax.title.set_fontsize(10)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("microseconds an instance")
-    axes[0, 0].legend(frameon=False)
-    figure.suptitle(f"Where to solve: {report['machine']}", fontsize=10)
-    figure.savefig(path, dpi=110)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for solvers.json, solvers.txt and solvers.png")
+    parser.add_argument("--out", type=Path, help="folder for the report: JSON, table and pictures")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs of each function (5)")
     args = parser.parse_args()
-    device = jax.devices()[0]
-    report = {
-        "device": f"{device.platform}: {device.device_kind}",
-        "machine": f"{platform.machine()}, {platform.system()}, {len(jax.devices())} device(s)",
-        "versions": {
-            n: version(n) for n in ("jax", "optax", "scipy", "networkx", "highspy", "lapx", "numpy", "diffperturb")
-        },
-    }
-    print(report, flush=True)
-    text = []
-    for name, measure, columns in (
-        ("peers", peers, ["task", "peer", "ratio", "milliseconds"]),
-        ("forms", forms, ["problem", "size", "host", "XLA", "best"]),
-    ):
-        report[name] = measure(args.repeats)
-        text.append(table(name, report[name], columns))
-        print(text[-1], flush=True)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "solvers.json").write_text(json.dumps(report, indent=1) + "\n")
-        (args.out / "solvers.txt").write_text("\n".join(text).strip() + "\n")
-        plots(report, args.out / "solvers.png")
+    report = machine("jax", "optax", "scipy", "networkx", "highspy", "lapx", "numpy")
+    measured(report, {"peers": lambda: peers(args.repeats), "forms": lambda: forms(args.repeats)})
+    write(report, "solvers", args.out)
 
 
 if __name__ == "__main__":

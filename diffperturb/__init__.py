@@ -1,194 +1,106 @@
-"""A workbench for learning through discrete decisions."""
+"""A workbench for learning through discrete decisions.
+
+`import diffperturb as dp` costs next to nothing: a name such as `dp.Argmax` is imported when it is first used. So the
+command line and the documentation tools start at once, and jax is loaded by those who compute.
+"""
 
 __version__ = "0.1.0"
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from diffperturb import exact, expectation, foundations, learning, noise, solvers
-from diffperturb.exact import Exact
-from diffperturb.expectation import (
-    Measured,
-    MonteCarlo,
-    MultiplicativePerturbed,
-    Perturbed,
-    Regression,
-    Samples,
-    ScoreFunction,
-    Sharded,
-)
-from diffperturb.foundations import Function, Solver, Vertices, inner, minimize, run_time_checks
-from diffperturb.learning import (
-    IMLE,
-    Blackbox,
-    DirectLoss,
-    FenchelYoungLoss,
-    GumbelSinkhorn,
-    GumbelSoftmax,
-    Identity,
-    NeuralSort,
-    Plane,
-    Regularizer,
-    RelaxedSubset,
-    SoftSort,
-    Sphere,
-    SPOPlus,
-    StraightThrough,
-    estimate,
-    task_losses,
-)
-from diffperturb.noise import (
-    IID,
-    Antithetic,
-    CenteredGumbel,
-    Density,
-    ExponentialPower,
-    Gumbel,
-    Laplace,
-    Logistic,
-    Normal,
-    Orthogonal,
-    Scaled,
-    Sobol,
-    Stratified,
-    StudentT,
-    SumOfGamma,
-    TwoPoint,
-)
-from diffperturb.solvers import (
-    Argmax,
-    Assignment,
-    AtLeast,
-    AtMost,
-    BinaryChoice,
-    Flow,
-    Graph,
-    GridPath,
-    GroupLassoBall,
-    Knapsack,
-    L1Ball,
-    L2Ball,
-    LinearProgram,
-    LinfBall,
-    Logic,
-    MixedIntegerProgram,
-    Negated,
-    NuclearBall,
-    Parity,
-    PartialMatching,
-    Ranking,
-    ShortestPath,
-    Sorting,
-    SpanningTree,
-    TopK,
-    TravelingSalesperson,
-    external,
-    read_graph,
-)
-
-# Chapters and modules that are imported when they are first used, since some need extras.
-_LATER = {
-    "evidence": "diffperturb.evidence",
-    "workbench": "diffperturb.workbench",
-    "datasets": "diffperturb.evidence.datasets",
-    "diagnostics": "diffperturb.evidence.diagnostics",
-    "learning_benchmark": "diffperturb.evidence.learning_benchmark",
-    "theory": "diffperturb.evidence.theory",
-    "explorers": "diffperturb.workbench.explorers",
-    "figures": "diffperturb.workbench.figures",
+# The public names that each chapter lends to the top level.
+_NAMES = {
+    "exact": ["Exact"],
+    "expectation": [
+        "Measured", "MonteCarlo", "MultiplicativePerturbed", "Perturbed", "Regression", "Samples", "ScoreFunction",
+        "Sharded",
+    ],
+    "foundations": [
+        "Function", "inner", "minimize", "run_time_checks", "Solver", "Vertices",
+    ],
+    "learning": [
+        "Blackbox", "DirectLoss", "estimate", "FenchelYoungLoss", "GumbelSinkhorn", "GumbelSoftmax", "Identity",
+        "IMLE", "NeuralSort", "Plane", "Regularizer", "RelaxedSubset", "SoftSort", "Sphere", "SPOPlus",
+        "StraightThrough", "task_losses",
+    ],
+    "noise": [
+        "Antithetic", "CenteredGumbel", "Density", "ExponentialPower", "Gumbel", "IID", "Laplace", "Logistic",
+        "Normal", "Orthogonal", "Scaled", "Sobol", "Stratified", "StudentT", "SumOfGamma", "TwoPoint",
+    ],
+    "solvers": [
+        "Argmax", "Assignment", "AtLeast", "AtMost", "BinaryChoice", "external", "Flow", "Graph", "GridPath",
+        "GroupLassoBall", "Knapsack", "L1Ball", "L2Ball", "LinearProgram", "LinfBall", "Logic",
+        "MixedIntegerProgram", "Negated", "NuclearBall", "Parity", "PartialMatching", "Ranking", "read_graph",
+        "ShortestPath", "Sorting", "SpanningTree", "TopK", "TravelingSalesperson",
+    ],
 }
+# Modules that are reached as attributes, too. They are no part of `__all__`, since some of them need extras.
+_MODULES = {
+    "datasets": "evidence.datasets",
+    "diagnostics": "evidence.diagnostics",
+    "evidence": "evidence",
+    "explorers": "workbench.explorers",
+    "figures": "workbench.figures",
+    "learning_benchmark": "evidence.learning_benchmark",
+    "theory": "evidence.theory",
+    "workbench": "workbench",
+}
+_CHAPTER_OF = {name: chapter for chapter, names in _NAMES.items() for name in names}
 
+__all__ = sorted([*_NAMES, *_CHAPTER_OF])
 
-def __getattr__(name):
-    if name not in _LATER:
-        raise AttributeError(f"module 'diffperturb' has no attribute {name!r}")
-    return import_module(_LATER[name])
+if TYPE_CHECKING:  # the same names for editors and type checkers, which do not run `__getattr__`
+    from diffperturb import evidence as evidence, exact as exact, expectation as expectation
+    from diffperturb import foundations as foundations, learning as learning, noise as noise
+    from diffperturb import solvers as solvers, workbench as workbench
+    from diffperturb.evidence import datasets as datasets, diagnostics as diagnostics
+    from diffperturb.evidence import learning_benchmark as learning_benchmark, theory as theory
+    from diffperturb.exact import Exact as Exact
+    from diffperturb.expectation import (
+        Measured as Measured, MonteCarlo as MonteCarlo, MultiplicativePerturbed as MultiplicativePerturbed,
+        Perturbed as Perturbed, Regression as Regression, Samples as Samples, ScoreFunction as ScoreFunction,
+        Sharded as Sharded,
+    )
+    from diffperturb.foundations import (
+        Function as Function, inner as inner, minimize as minimize, run_time_checks as run_time_checks,
+        Solver as Solver, Vertices as Vertices,
+    )
+    from diffperturb.learning import (
+        Blackbox as Blackbox, DirectLoss as DirectLoss, estimate as estimate, FenchelYoungLoss as FenchelYoungLoss,
+        GumbelSinkhorn as GumbelSinkhorn, GumbelSoftmax as GumbelSoftmax, Identity as Identity, IMLE as IMLE,
+        NeuralSort as NeuralSort, Plane as Plane, Regularizer as Regularizer, RelaxedSubset as RelaxedSubset,
+        SoftSort as SoftSort, Sphere as Sphere, SPOPlus as SPOPlus, StraightThrough as StraightThrough,
+        task_losses as task_losses,
+    )
+    from diffperturb.noise import (
+        Antithetic as Antithetic, CenteredGumbel as CenteredGumbel, Density as Density,
+        ExponentialPower as ExponentialPower, Gumbel as Gumbel, IID as IID, Laplace as Laplace,
+        Logistic as Logistic, Normal as Normal, Orthogonal as Orthogonal, Scaled as Scaled, Sobol as Sobol,
+        Stratified as Stratified, StudentT as StudentT, SumOfGamma as SumOfGamma, TwoPoint as TwoPoint,
+    )
+    from diffperturb.solvers import (
+        Argmax as Argmax, Assignment as Assignment, AtLeast as AtLeast, AtMost as AtMost,
+        BinaryChoice as BinaryChoice, external as external, Flow as Flow, Graph as Graph, GridPath as GridPath,
+        GroupLassoBall as GroupLassoBall, Knapsack as Knapsack, L1Ball as L1Ball, L2Ball as L2Ball,
+        LinearProgram as LinearProgram, LinfBall as LinfBall, Logic as Logic,
+        MixedIntegerProgram as MixedIntegerProgram, Negated as Negated, NuclearBall as NuclearBall,
+        Parity as Parity, PartialMatching as PartialMatching, Ranking as Ranking, read_graph as read_graph,
+        ShortestPath as ShortestPath, Sorting as Sorting, SpanningTree as SpanningTree, TopK as TopK,
+        TravelingSalesperson as TravelingSalesperson,
+    )
+    from diffperturb.workbench import explorers as explorers, figures as figures
+else:
 
+    def __getattr__(name):
+        if name in _CHAPTER_OF:
+            value = getattr(import_module(f"{__name__}.{_CHAPTER_OF[name]}"), name)
+        elif name in _NAMES or name in _MODULES:
+            value = import_module(f"{__name__}.{_MODULES.get(name, name)}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value  # from now on without a detour
+        return value
 
-def __dir__():
-    return sorted([*globals(), *_LATER])
-
-
-__all__ = [
-    "Antithetic",
-    "Argmax",
-    "Assignment",
-    "AtLeast",
-    "AtMost",
-    "BinaryChoice",
-    "Blackbox",
-    "CenteredGumbel",
-    "Density",
-    "DirectLoss",
-    "Exact",
-    "ExponentialPower",
-    "FenchelYoungLoss",
-    "Flow",
-    "Function",
-    "Graph",
-    "GridPath",
-    "GroupLassoBall",
-    "Gumbel",
-    "GumbelSinkhorn",
-    "GumbelSoftmax",
-    "IID",
-    "IMLE",
-    "Identity",
-    "Knapsack",
-    "L1Ball",
-    "L2Ball",
-    "Laplace",
-    "LinearProgram",
-    "LinfBall",
-    "Logic",
-    "Logistic",
-    "Measured",
-    "MixedIntegerProgram",
-    "MonteCarlo",
-    "MultiplicativePerturbed",
-    "Negated",
-    "NeuralSort",
-    "Normal",
-    "NuclearBall",
-    "Orthogonal",
-    "Parity",
-    "PartialMatching",
-    "Perturbed",
-    "Plane",
-    "Ranking",
-    "Regression",
-    "Regularizer",
-    "RelaxedSubset",
-    "SPOPlus",
-    "Samples",
-    "Scaled",
-    "ScoreFunction",
-    "Sharded",
-    "ShortestPath",
-    "Sobol",
-    "SoftSort",
-    "Solver",
-    "Sorting",
-    "SpanningTree",
-    "Sphere",
-    "StraightThrough",
-    "Stratified",
-    "StudentT",
-    "SumOfGamma",
-    "TopK",
-    "TravelingSalesperson",
-    "TwoPoint",
-    "Vertices",
-    "estimate",
-    "exact",
-    "expectation",
-    "external",
-    "foundations",
-    "inner",
-    "learning",
-    "minimize",
-    "noise",
-    "read_graph",
-    "run_time_checks",
-    "solvers",
-    "task_losses",
-]
+    def __dir__():
+        return sorted({*globals(), *__all__, *_MODULES})

@@ -16,11 +16,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 PATIENCE = 120  # seconds, for the slowest machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# no part of the page: what the browser itself would ask of other hosts
+# keeps the browser itself from asking other hosts; the page is tested for that
 QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 QUIET += ["--disable-sync", "--no-first-run", "--no-default-browser-check"]
 
-HOMES = {  # where Jupyter would write into the user's home
+HOMES = {  # folders that Jupyter would otherwise place in the user's home
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",
     "JUPYTER_RUNTIME_DIR": "runtime",
@@ -31,7 +31,7 @@ HOMES = {  # where Jupyter would write into the user's home
 
 
 def chromium() -> str | None:
-    """Where a chromium is installed, whoever brought it."""
+    """The path of an installed chromium: the system's or playwright's own."""
     for name in NAMES:
         if path := shutil.which(name):
             return path
@@ -101,7 +101,7 @@ def opened(size=(1280, 900)) -> Iterator[Page]:
 
 
 def handle(page: Page, name: str):
-    """What the keyboard moves of the slider with this description."""
+    """The handle of the slider with this description, which arrow keys move."""
     return page.locator(".widget-slider", has_text=name).locator(".noUi-handle")
 
 
@@ -128,7 +128,7 @@ def new_picture(page: Page, before: bytes) -> bytes:
 
 @contextmanager
 def apps(folder: Path, home: Path) -> Iterator[str]:
-    """The address of a folder of notebooks served by Voila, as `make app` does it."""
+    """The address of a folder of notebooks that Voila serves, as with `make app`."""
     template = {"JUPYTER_PATH": str(folder / ".voila")}
     with served("voila", str(folder), "--template=explorer", home=home, **template) as address:
         yield address

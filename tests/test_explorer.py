@@ -1,4 +1,4 @@
-"""The explorer as its users meet it: a real browser, on Voila and on JupyterLab."""
+"""The explorer as users see it: in a real browser, on Voila and on JupyterLab."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from playwright.sync_api import expect  # noqa: E402
 
 NOTEBOOK = Path("nbs/explore/polytope.ipynb")
 
-pytestmark = pytest.mark.xdist_group("explorer")  # one process, for what they share is made once
+pytestmark = pytest.mark.xdist_group("explorer")  # one process, since the server is shared
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,7 +110,7 @@ def test_the_app_shows_what_is_wrong_with_an_input(apps, page):
     corners = page.get_by_label("corners")
     corners.fill("0 0, 1 1")
     corners.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("span no polygon; wanted at least three")
+    expect(page.get_by_role("alert")).to_contain_text("span no polygon; expected at least three")
     assert browser.picture(page) == good
     corners.fill("0 0, 1 0, 0 1")
     corners.press("Enter")
@@ -119,13 +119,13 @@ def test_the_app_shows_what_is_wrong_with_an_input(apps, page):
 
 
 def test_keys_leave_no_queue(apps, page):
-    """Sixty steps at once: pictures between may be left out, the last one may not."""
+    """Sixty steps at once: pictures in between may be dropped, but not the last one."""
     page.goto(f"{apps}/voila/render/{NOTEBOOK.name}")
     page.locator("img.widget-image").wait_for()
     browser.handle(page, "temperature").focus()
     for step in range(60):
         page.keyboard.press("ArrowRight" if step < 25 else "ArrowLeft")
-    expect(readout(page)).to_contain_text("ε = 0.316,")  # ten steps below 1, where only the end is
+    expect(readout(page)).to_contain_text("ε = 0.316,")  # ten steps below 1
     fast = browser.picture(page)
     assert press(page, "temperature", "ArrowRight", "ε = 0.355,") != fast
     assert press(page, "temperature", "ArrowLeft", "ε = 0.316,") == fast

@@ -1,4 +1,4 @@
-"""Experiments through the real command line: what they leave, what they refuse, and what a kill does."""
+"""Experiments through the real command line: what they leave, what they refuse, and what happens when one is killed."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 def until(condition, seconds: float = 30):
-    """What the condition gives, as soon as it gives something."""
+    """Wait until the condition returns something true, and return it."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"
@@ -71,7 +71,7 @@ def until(condition, seconds: float = 30):
 
 
 def started(home: Path) -> int:
-    """The process of the kernel, once the notebook waits."""
+    """The process id of the kernel, once the notebook is waiting."""
     until(lambda: (home / "kernel").exists() and (home / "kernel").read_text())
     return int((home / "kernel").read_text())
 
@@ -147,11 +147,11 @@ def test_the_short_form_is_shorter(root):
         (["run", "clasification"], "known: fails, untagged, waits"),
         (["run", "wait"], "there is no experiment 'wait'; known: fails, untagged, waits; did you mean waits?"),
         (["run", "no/such.ipynb"], "there is no notebook no/such.ipynb: check the path"),
-        (["run", "untagged"], "has 0 cells tagged `parameters`, wanted one"),
+        (["run", "untagged"], "has 0 cells tagged `parameters`, expected one"),
         (["run", "waits", "-p", "sed", "2"], "waits has no parameter 'sed'; known: seed, wait; did you mean seed?"),
-        (["run", "waits", "-p", "seed", "two"], "parameter seed is 'two', wanted a whole number; its default is 1"),
-        (["run", "waits", "-p", "seed", "1.5"], "parameter seed is '1.5', wanted a whole number"),
-        (["run", "waits", "-p", "wait", "1"], "parameter wait is '1', wanted true or false"),
+        (["run", "waits", "-p", "seed", "two"], "parameter seed is 'two', expected a whole number; its default is 1"),
+        (["run", "waits", "-p", "seed", "1.5"], "parameter seed is '1.5', expected a whole number"),
+        (["run", "waits", "-p", "wait", "1"], "parameter wait is '1', expected true or false"),
         (["run", "waits", "-p", "seed=2"], "-p takes a name and a value, such as -p epsilon 0.5"),
         (["run", "waits", "-p", "seed", "1", "-p", "seed", "2"], "parameter seed is given twice"),
         (["run", "waits", "--short"], "waits has no short form"),
@@ -222,7 +222,7 @@ def test_two_at_once(home):
     first = start(home, "run", "waits")
     started(home)
     code, _, err = finish(start(home, "run", "waits"))  # the same run
-    assert code == 1 and f"is being written now by process {first.pid}" in err
+    assert code == 1 and f"is in use by process {first.pid}" in err
     other = ["run", "waits", "-p", "seed", "2", "-p", "wait", "false"]
     code, _, err = finish(start(home, *other))  # another one beside it
     assert code == 0, err
