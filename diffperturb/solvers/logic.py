@@ -12,9 +12,10 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..foundations.checks import check_count, check_vector
-from ..foundations.pytrees import Array, pytree_dataclass, static
+from ..foundations.pytrees import pytree_dataclass, static
 from ..foundations.solver import Solver, as_solver
 from .selection import TopK
 
@@ -22,85 +23,104 @@ from .selection import TopK
 def _truths(d: int) -> np.ndarray:
     """All truth assignments of d variables (2^d, d), in the order of binary numbers."""
     if d > 16:
-        raise NotImplementedError(f"the truth assignments of {d} variables are too many to list: wanted at most 16")
+        raise NotImplementedError(f"the truth assignments of {d} variables are too many to list: expected at most 16")
     return np.array(list(itertools.product((0.0, 1.0), repeat=d)))
+
+
+def _check_k(solver: Solver, shape: tuple) -> None:
+    """Raise unless k is a number of variables."""
+    d = check_vector(shape, type(solver).__name__)
+    check_count(solver.k, "k", most=d, hint=f", the number of scores d = {d}")
 
 
 @pytree_dataclass
 class AtMost(Solver):
-    """At most k of d variables are true (d,): the positive ones among the k best."""
+    """At most k of d variables are true: the positive ones among the k best.
+
+    Example:
+        >>> dp.AtMost(2)(jnp.array([0.4, -0.2, 1.3, 0.9])).tolist()
+        [0.0, 0.0, 1.0, 1.0]
+    """
 
     k: int = static()
 
     binary = True
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         return TopK(self.k).solve(theta) * (theta > 0).astype(theta.dtype)
 
-    def check(self, shape):
-        d = check_vector(shape, "AtMost")
-        check_count(self.k, "k", most=d, hint=f", the number of scores d = {d}")
+    def check(self, shape: tuple) -> None:
+        _check_k(self, shape)
 
-    def radius(self, shape):
+    def radius(self, shape: tuple) -> Float[Array, ""]:
         return jnp.sqrt(1.0 * self.k)
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple) -> Float[Array, "m d"]:
         truths = _truths(*shape)
         return jnp.asarray(truths[truths.sum(axis=1) <= self.k])
 
 # %% ../../nbs/api/4_solvers/logic.ipynb #d09c1dd8
 @pytree_dataclass
 class AtLeast(Solver):
-    """At least k of d variables are true (d,): the k best, and all positive ones; k = 1 is the OR factor."""
+    """At least k of d variables are true: the k best, and all positive ones.
+
+    Example:
+        >>> dp.AtLeast(2)(jnp.array([0.4, -0.2, -1.3])).tolist()
+        [1.0, 1.0, 0.0]
+    """
 
     k: int = static()
 
     binary = True
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         return jnp.maximum(TopK(self.k).solve(theta), (theta > 0).astype(theta.dtype))
 
-    def check(self, shape):
-        d = check_vector(shape, "AtLeast")
-        check_count(self.k, "k", most=d, hint=f", the number of scores d = {d}")
+    def check(self, shape: tuple) -> None:
+        _check_k(self, shape)
 
-    def radius(self, shape):
+    def radius(self, shape: tuple) -> Float[Array, ""]:
         return jnp.sqrt(1.0 * math.prod(shape))
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple) -> tuple[Float[Array, " d"], Float[Array, ""]] | None:
         return (jnp.ones(shape), jnp.array(1.0 * self.k)) if shape == (self.k,) else None
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple) -> Float[Array, "m d"]:
         truths = _truths(*shape)
         return jnp.asarray(truths[truths.sum(axis=1) >= self.k])
 
 # %% ../../nbs/api/4_solvers/logic.ipynb #2d29e405
 @pytree_dataclass
 class Parity(Solver):
-    """An even number of d variables is true (d,), or an odd number (Jeroslow 1975)."""
+    """An even number of d variables is true, or an odd number (Jeroslow 1975).
+
+    Example:
+        >>> dp.Parity()(jnp.array([2.0, 1.0, 0.5, -3.0])).tolist()
+        [1.0, 1.0, 0.0, 0.0]
+    """
 
     odd: bool = static(False)
 
     binary = True
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         y = theta > 0
         wrong = (jnp.sum(y, dtype=jnp.int32) % 2 == 1) != self.odd
         nearest = jnp.arange(len(theta), dtype=jnp.int32) == jax.lax.argmin(jnp.abs(theta), 0, jnp.int32)
         return (y ^ (wrong & nearest)).astype(theta.dtype)
 
-    def check(self, shape):
+    def check(self, shape: tuple) -> None:
         check_vector(shape, "Parity")
 
-    def radius(self, shape):
+    def radius(self, shape: tuple) -> Float[Array, ""]:
         return jnp.sqrt(1.0 * (shape[0] - (shape[0] + self.odd) % 2))
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple) -> tuple[Float[Array, " d"], Float[Array, ""]] | None:
         if shape[0] > 2:
             return None
         return jnp.array([1.0, 1.0 if self.odd else -1.0])[: shape[0]], jnp.array(1.0 * self.odd)
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple) -> Float[Array, "m d"]:
         truths = _truths(*shape)
         return jnp.asarray(truths[truths.sum(axis=1) % 2 == self.odd])
 
@@ -127,20 +147,47 @@ def _and(theta: Array) -> Array:
     true = jnp.where(every, jnp.arange(n, dtype=jnp.int32) != last, positive)
     return jnp.where(gain > 0, True, jnp.append(true, False))
 
-# %% ../../nbs/api/4_solvers/logic.ipynb #0564ca21
-_OPERATORS = {  # of inputs (m, n): the output (m,), as NumPy
-    "and": lambda x: np.all(x, axis=1),
-    "or": lambda x: np.any(x, axis=1),
-    "xor": lambda x: np.sum(x, axis=1) % 2 == 1,
-    "nand": lambda x: ~np.all(x, axis=1),
-    "nor": lambda x: ~np.any(x, axis=1),
-    "xnor": lambda x: np.sum(x, axis=1) % 2 == 0,
+# %% ../../nbs/api/4_solvers/logic.ipynb #logops01
+def _all_of(x):
+    return np.all(x, axis=1)
+
+
+def _any_of(x):
+    return np.any(x, axis=1)
+
+
+def _odd_of(x):
+    return np.sum(x, axis=1) % 2 == 1
+
+
+# Of inputs (m, n), bool: the operator, and whether its output is negated.
+_OPERATORS = {
+    "and": (_all_of, False),
+    "or": (_any_of, False),
+    "xor": (_odd_of, False),
+    "nand": (_all_of, True),
+    "nor": (_any_of, True),
+    "xnor": (_odd_of, True),
 }
 
 
+def _longest_row(operator: str, shape: tuple) -> Float[Array, ""]:
+    """The norm of the row of the truth table with the most ones."""
+    n = shape[0] - 1
+    ones = {"and": n + 1, "or": n + 1, "nand": n, "nor": n}
+    if operator in ones:
+        return jnp.sqrt(1.0 * ones[operator])
+    return Parity(odd=operator == "xnor").radius(shape)
+
+# %% ../../nbs/api/4_solvers/logic.ipynb #0564ca21
 @pytree_dataclass
 class Logic(Solver):
-    """A row of a truth table (n + 1,): n inputs, and last the output; the operator is and, or, xor, nand, nor or xnor."""
+    """A row of a truth table: n inputs, and last the output of "and", "or", "xor", "nand", "nor" or "xnor".
+
+    Example:
+        >>> dp.Logic("and")(jnp.array([1.0, -0.2, 0.5])).tolist()
+        [1.0, 1.0, 1.0]
+    """
 
     operator: str = static()
 
@@ -148,9 +195,9 @@ class Logic(Solver):
 
     def __post_init__(self):
         if self.operator not in _OPERATORS:
-            raise ValueError(f"Logic: operator is {self.operator!r}, wanted one of {', '.join(_OPERATORS)}")
+            raise ValueError(f"Logic: operator is {self.operator!r}, expected one of {', '.join(_OPERATORS)}")
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         if self.operator in ("xor", "xnor"):
             return Parity(odd=self.operator == "xnor").solve(theta)
         negated = self.operator in ("nand", "nor")
@@ -158,27 +205,30 @@ class Logic(Solver):
         y = (_and if self.operator in ("and", "nand") else _or)(scores)
         return jnp.where(negated & (jnp.arange(len(theta)) == len(theta) - 1), ~y, y).astype(theta.dtype)
 
-    def check(self, shape):
+    def check(self, shape: tuple) -> None:
         if check_vector(shape, "Logic") < 2:
-            raise ValueError("Logic got one score, wanted those of at least one input and of the output")
+            raise ValueError("Logic: theta has one score, expected those of at least one input and of the output")
 
-    def radius(self, shape):
-        n = shape[0] - 1
-        longest = {"and": n + 1, "or": n + 1, "nand": n, "nor": n}
-        parity = lambda: Parity(odd=self.operator == "xnor").radius(shape)
-        return jnp.sqrt(1.0 * longest[self.operator]) if self.operator in longest else parity()
+    def radius(self, shape: tuple) -> Float[Array, ""]:
+        return _longest_row(self.operator, shape)
 
-    def hyperplane(self, shape):
+    def hyperplane(self, shape: tuple) -> tuple[Float[Array, " d"], Float[Array, ""]] | None:
         return Parity(odd=self.operator in ("nand", "nor", "xnor")).hyperplane(shape)  # one input
 
-    def vertices(self, shape):
-        inputs = _truths(shape[0] - 1)
-        return jnp.asarray(np.column_stack([inputs, _OPERATORS[self.operator](inputs > 0)]).astype(float))
+    def vertices(self, shape: tuple) -> Float[Array, "m d"]:
+        inputs, (operator, negated) = _truths(shape[0] - 1), _OPERATORS[self.operator]
+        return jnp.asarray(np.column_stack([inputs, operator(inputs > 0) != negated]).astype(float))
 
 # %% ../../nbs/api/4_solvers/logic.ipynb #fe5af93b
 @pytree_dataclass
 class Negated(Solver):
-    """A solver of truth values in which the marked variables are negated: 1 - y_i stands in its rule for y_i."""
+    """A solver of truth values in which the marked variables are negated: 1 - y_i stands in its rule for y_i.
+
+    Example:
+        >>> implies = dp.Negated(dp.AtLeast(1), (True, False))
+        >>> implies(jnp.array([0.7, -0.4])).tolist()
+        [1.0, 1.0]
+    """
 
     solver: Solver
     which: tuple = static()  # d times True or False
@@ -187,29 +237,46 @@ class Negated(Solver):
 
     def __post_init__(self):
         if not as_solver(self.solver).binary:
-            raise TypeError(f"Negated: {type(self.solver).__name__} is no solver of 0/1 decisions")
+            raise TypeError(f"Negated: {type(self.solver).__name__} is not a solver of 0/1 decisions")
         object.__setattr__(self, "which", tuple(bool(w) for w in self.which))
 
-    def solve(self, theta):
+    def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         which = jnp.array(self.which)
         y = self.solver.solve(jnp.where(which, -theta, theta))
         return jnp.where(which, 1 - y, y)
 
-    def check(self, shape):
-        if shape != (len(self.which),):
-            raise ValueError(f"Negated marks {len(self.which)} variables, but theta has shape {tuple(shape)}")
-        self.solver.check(shape)
+    def check(self, shape: tuple) -> None:
+        _check_marks(self, shape)
 
-    def radius(self, shape):
-        signs = jnp.where(jnp.array(self.which), -1.0, 1.0)  # most ones: the negated ones count downwards
-        return jnp.sqrt(jnp.sum(self.solver.solve(signs) * signs) + sum(self.which))
+    def radius(self, shape: tuple) -> Float[Array, ""]:
+        return _most_ones(self)
 
-    def hyperplane(self, shape):
-        if (plane := self.solver.hyperplane(shape)) is None:
-            return None
-        a, b, which = *plane, jnp.array(self.which)
-        return jnp.where(which, -a, a), b - jnp.sum(jnp.where(which, a, 0))
+    def hyperplane(self, shape: tuple) -> tuple[Float[Array, " d"], Float[Array, ""]] | None:
+        return _mirrored(self.solver.hyperplane(shape), self.which)
 
-    def vertices(self, shape):
+    def vertices(self, shape: tuple) -> Float[Array, "m d"]:
         points = self.solver.vertices(shape)
         return jnp.where(jnp.array(self.which), 1 - points, points)
+
+# %% ../../nbs/api/4_solvers/logic.ipynb #logneg01
+def _check_marks(negated: Negated, shape: tuple) -> None:
+    """Raise unless there is one mark for each variable, and the solver takes the scores."""
+    if shape != (len(negated.which),):
+        raise ValueError(
+            f"Negated: theta has shape {tuple(shape)}, expected {(len(negated.which),)}, a score for each mark in which"
+        )
+    negated.solver.check(shape)
+
+
+def _most_ones(negated: Negated) -> Float[Array, ""]:
+    """The largest norm of a solution: the scores that ask for the most ones, where negated ones count downward."""
+    signs = jnp.where(jnp.array(negated.which), -1.0, 1.0)
+    return jnp.sqrt(jnp.sum(negated.solver.solve(signs) * signs) + sum(negated.which))
+
+
+def _mirrored(plane, which: tuple):
+    """The hyperplane of a solver, for 1 - y in place of the marked entries of y."""
+    if plane is None:
+        return None
+    a, b, which = *plane, jnp.array(which)
+    return jnp.where(which, -a, a), b - jnp.sum(jnp.where(which, a, 0))
