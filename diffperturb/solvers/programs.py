@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ class SparseRows:
     @classmethod
     def read(
         cls,
-        matrix,  # a scipy.sparse matrix or array
+        matrix: Any,  # a scipy.sparse matrix or array
     ) -> "SparseRows":
         """The entries of a scipy.sparse matrix, row by row."""
         from scipy.sparse import coo_array, csr_array

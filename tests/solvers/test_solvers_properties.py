@@ -32,7 +32,7 @@ def nodes(shape, rng):
 
 
 class Case(NamedTuple):
-    """A solver, and what it is held against."""
+    """A solver, and what it is compared with."""
 
     solver: dp.Solver
     shape: tuple  # of the scores
