@@ -6,6 +6,8 @@
 __all__ = ['Exact']
 
 # %% ../../nbs/api/5_exact/exact.ipynb #a70cff69
+from typing import NoReturn
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -16,6 +18,10 @@ from ..foundations.solver import Solver
 from ..noise.noise import Noise
 
 # %% ../../nbs/api/5_exact/exact.ipynb #52a5dbb3
+_Real = Float[Array, ""]
+_Event = Float[Array, "*event"]  # scores or a solution
+
+
 @pytree_dataclass
 class Exact(Method):
     """Compute expectations by their exact form.
@@ -28,19 +34,21 @@ class Exact(Method):
         [0.25, 0.25, 0.25, 0.25]
     """
 
-    def maximum(self, solver: Solver, noise: Noise, epsilon, theta, key: Key | None = None) -> Float[Array, ""]:
+    def maximum(self, solver: Solver, noise: Noise, epsilon: _Real, theta: _Event, key: Key | None = None) -> _Real:
         """F_eps(theta); the key is not used."""
         return form(solver, noise).maximum(theta, epsilon)
 
-    def maximizer(self, solver: Solver, noise: Noise, epsilon, theta, key: Key | None = None) -> Float[Array, "*event"]:
+    def maximizer(self, solver: Solver, noise: Noise, epsilon: _Real, theta: _Event, key: Key | None = None) -> _Event:
         """y_eps(theta); the key is not used."""
         return form(solver, noise).maximizer(theta, epsilon)
 
-    def regret(self, solver: Solver, noise: Noise, epsilon, theta, key: Key | None = None, *, y) -> Float[Array, ""]:
+    def regret(
+        self, solver: Solver, noise: Noise, epsilon: _Real, theta: _Event, key: Key | None = None, *, y: _Event
+    ) -> _Real:
         """E[<Y - y, theta + epsilon Z>]; the key is not used."""
         return self.maximum(solver, noise, epsilon, theta) - jnp.sum(y * (theta + epsilon * noise.mean))
 
-    def samples(self, solver: Solver, noise: Noise, epsilon, theta, key: Key | None = None):
+    def samples(self, solver: Solver, noise: Noise, epsilon: _Real, theta: _Event, key: Key | None = None) -> NoReturn:
         """Refused with a `TypeError`: an exact form has no samples."""
         raise TypeError(
             "Exact() draws no samples: use method=MonteCarlo(num_samples) to look at the distribution of solutions"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from diffperturb.exact.order_statistics import (
@@ -90,7 +91,7 @@ class QuadratureArgmax(Form):
 
     spacing: float = static(1.0)  # of nodes for one score in single precision, in scales of the noise; measured
 
-    def step(self, d: int, dtype) -> float:
+    def step(self, d: int, dtype: DTypeLike) -> float:
         """The distance of two nodes in scales of the noise; the largest of many scores varies less."""
         return self.spacing / (1 + 0.4 * math.log(d)) * (1 if jnp.finfo(dtype).bits == 32 else 0.5)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..noise.distributions import Gumbel, Normal, _differentiable
@@ -47,7 +48,7 @@ def _check_stated(noise: IIDNoise, log_pdf: np.ndarray, far: np.ndarray, center:
 # %% ../../nbs/api/5_exact/order_statistics.ipynb #bbffaf67
 def marginal_of(
     noise: IIDNoise,
-    dtype,  # of the scores: how far the tails matter depends on its precision
+    dtype: DTypeLike,  # of the scores: how far the tails matter depends on its precision
 ) -> Marginal:
     """Find where one entry of the noise lies, and check that its density and its mean fit together.
 

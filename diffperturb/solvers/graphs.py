@@ -6,6 +6,8 @@
 __all__ = ['Graph', 'check_node', 'read_graph']
 
 # %% ../../nbs/api/4_solvers/graphs.ipynb #412c1798
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +100,7 @@ def _padded(graph: Graph, num_edges: int) -> Graph:
 
 # %% ../../nbs/api/4_solvers/graphs.ipynb #5b6638c5
 def check_node(
-    node,  # a number, or a traced integer
+    node: Int[Array, ""] | int,  # may be traced
     num_nodes: int,  # of the graph
     solver: str,  # for the message
     name: str,  # of the argument, for the message
@@ -134,7 +136,7 @@ def _read_networkx(graph, weight: str) -> tuple:
 
 # %% ../../nbs/api/4_solvers/graphs.ipynb #12cdac91
 def read_graph(
-    source,  # a networkx graph or a scipy.sparse matrix
+    source: Any,  # a networkx graph or a scipy.sparse matrix
     weight: str = "weight",  # the attribute of networkx edges; 1 where an edge has none
 ) -> tuple[Graph, Float[Array, " E"]]:
     """Read a graph and the weights of its edges, in the order of the source.

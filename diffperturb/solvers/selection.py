@@ -13,6 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from ..foundations.checks import check_count, check_vector
@@ -111,7 +112,7 @@ class Ranking(Solver):
 
     v: Float[Array, " d"] | None = None  # in any order; None means (1, ..., d)
 
-    def reference(self, shape: tuple, dtype=float) -> Float[Array, " d"]:
+    def reference(self, shape: tuple, dtype: DTypeLike = float) -> Float[Array, " d"]:
         """The reference vector in increasing order, of the given shape and dtype."""
         d = check_vector(shape, "Ranking")
         v = jnp.arange(1, d + 1, dtype=dtype) if self.v is None else jnp.asarray(self.v, dtype)

@@ -122,7 +122,7 @@ def columns_on_host(costs: np.ndarray) -> np.ndarray:
     return columns
 
 # %% ../../../nbs/internals/assignment_search.ipynb #3627d4db
-def scores_as_costs(scores, xp=jnp):
+def scores_as_costs(scores: Array | np.ndarray, xp=jnp) -> Array | np.ndarray:
     """Scores (..., n, m) as costs: huge ones scaled down, since their sums overflow; all 0 if one is not finite."""
     top = xp.max(xp.abs(scores), axis=(-2, -1), keepdims=True)
     root = 2.0 ** (np.finfo(scores.dtype).maxexp // 2)

@@ -251,7 +251,14 @@ def _part(arrays: tuple, first: int, size: int) -> tuple:
     return tuple(a if len(a) == 1 else a[first : first + size] for a in arrays)
 
 
-def graph_paths_on_host(num_nodes: int, directed: bool, lengths, tails, heads, ends) -> np.ndarray:
+def graph_paths_on_host(
+    num_nodes: int,
+    directed: bool,
+    lengths: np.ndarray,  # (n or 1, E)
+    tails: np.ndarray,  # (n or 1, E)
+    heads: np.ndarray,
+    ends: np.ndarray,  # (n or 1, 2)
+) -> np.ndarray:
     """The 0/1 rows (n, E) of the edges on the shortest paths, of stacks of lengths, graphs and ends."""
     n = max(map(len, (lengths, tails, ends)))
     lengths, ends = (np.broadcast_to(x, (n, x.shape[1])) for x in (lengths, ends))

@@ -13,7 +13,7 @@ PIECE = 2**17  # costs that one NumPy call handles: enough to outweigh its overh
 def check_choice(
     solver: str,  # for the message
     name: str,  # of the option
-    given,  # what the user passed
+    given: object,  # what the user passed
     known: tuple,  # the values that are allowed
 ) -> None:
     """Raise `ValueError` unless an option has one of its known values."""

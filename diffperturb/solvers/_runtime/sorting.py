@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from .callbacks import in_parts, per_platform
@@ -21,7 +22,7 @@ def sorted_where_fast(
     on_rows: Callable,  # NumPy: rows (n, d) -> results (n, d)
     in_xla: Callable,  # JAX: scores (d,) -> one result (d,)
     theta: Array,  # scores (d,) of one instance
-    dtype,  # of the result
+    dtype: DTypeLike,  # of the result
 ) -> Array:  # (d,)
     """One result per score: from NumPy on all cores where the program runs on a CPU, otherwise from XLA."""
     result = jax.ShapeDtypeStruct(theta.shape, dtype)
