@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from .errors import error_if
@@ -18,7 +19,7 @@ from .pytrees import Key
 
 # %% ../../nbs/api/1_foundations/checks.ipynb #c8ca610a
 def check_scores(
-    theta,  # scores of one instance
+    theta: ArrayLike,  # scores of one instance
     shape: tuple | None = None,  # the expected event shape, where it is known
 ) -> Float[Array, "*event"]:  # theta as a floating-point array
     """Return `theta` as an array, or raise an error that says what is wrong with its type or shape."""
@@ -51,7 +52,7 @@ def check_finite(
 
 # %% ../../nbs/api/1_foundations/checks.ipynb #4bdaa63e
 def check_positive(
-    x,  # a Python number or a scalar array
+    x: ArrayLike,  # a Python number or a scalar array
     name: str,  # the argument's name in the message
     hint: str = "",  # ends the message
 ) -> Float[Array, ""]:
@@ -86,7 +87,7 @@ def check_key(
 
 # %% ../../nbs/api/1_foundations/checks.ipynb #afb6422d
 def check_count(
-    n,  # a Python or NumPy integer
+    n: int,  # a Python or NumPy integer
     name: str,  # the argument's name in the message
     least: int = 1,
     most: int | None = None,  # None: no upper limit

@@ -46,7 +46,7 @@ def run_time_checks(
         >>> with dp.run_time_checks(False):
         ...     y = dp.Vertices(jnp.eye(2))(jnp.array([0.0, jnp.nan]))
         >>> y.tolist()
-        [0.0, 1.0]
+        [1.0, 0.0]
     """
     before, _checks[0] = _checks[0], on
     try:

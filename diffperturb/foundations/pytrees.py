@@ -7,6 +7,7 @@ __all__ = ['Array', 'Key', 'static', 'pytree_dataclass']
 
 # %% ../../nbs/api/1_foundations/pytrees.ipynb #550fd1d6
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import jax
 
@@ -15,7 +16,7 @@ Array = jax.Array  # numbers; annotations such as Float[Array, "d"] add the dtyp
 Key = jax.Array  # one random key: jax.random.key(seed), or the older jax.random.PRNGKey(seed)
 
 
-def static(default=..., **kwargs):
+def static(default: Any = ..., **kwargs) -> Any:
     """Declare a dataclass field that is part of the compiled program instead of a traced leaf."""
     if default is not ...:
         kwargs["default"] = default

@@ -193,6 +193,7 @@ class Minimize(Solver):
 
     @property
     def binary(self) -> bool:
+        """Whether every vertex has entries 0 and 1 only."""
         return self.solver.binary
 
     @property

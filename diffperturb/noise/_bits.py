@@ -10,6 +10,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt
 
 from ..foundations.pytrees import Key
@@ -31,7 +33,7 @@ def _threefry(k0, k1, x0, x1):
     return x0, x1
 
 # %% ../../nbs/internals/bits.ipynb #b7d74e28
-def random_bits(key: Key, shape: tuple, dtype) -> UInt[Array, "..."]:
+def random_bits(key: Key, shape: tuple, dtype: DTypeLike) -> UInt[Array, "..."]:
     """Unsigned random bits as wide as the float `dtype`: those of `jax.random.bits`, faster for threefry keys."""
     width = jnp.finfo(dtype).bits
     size = math.prod(shape)
@@ -45,12 +47,14 @@ def random_bits(key: Key, shape: tuple, dtype) -> UInt[Array, "..."]:
     return (high ^ low).reshape(shape)
 
 # %% ../../nbs/internals/bits.ipynb #bb261e8e
-def canonical_dtype(dtype):
+def canonical_dtype(dtype: DTypeLike) -> np.dtype:
     """The dtype that JAX computes in: float is float32, unless 64-bit numbers are enabled."""
     return jax.dtypes.canonicalize_dtype(dtype)
 
 
-def random_uniform(key: Key, shape: tuple, dtype, low: float = 0.0, high: float = 1.0) -> Float[Array, "..."]:
+def random_uniform(
+    key: Key, shape: tuple, dtype: DTypeLike, low: float = 0.0, high: float = 1.0
+) -> Float[Array, "..."]:
     """Uniform numbers in [low, high), those of `jax.random.uniform`."""
     dtype = jnp.dtype(dtype)
     info = jnp.finfo(dtype)

@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..foundations.pytrees import Key
@@ -30,7 +31,7 @@ class Noise:
     symmetric: bool = False  # whether Z and -Z have the same distribution
     smoothness: float = math.inf  # how often the density may be differentiated under the integral
 
-    def sample(self, key: Key, shape: tuple, dtype=float) -> Floats:
+    def sample(self, key: Key, shape: tuple, dtype: DTypeLike = float) -> Floats:
         """Draws of the given shape."""
         raise NotImplementedError(f"{type(self).__name__} must define sample(key, shape, dtype)")
 

@@ -12,12 +12,13 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..foundations.checks import check_count
 from ..foundations.pytrees import Key, pytree_dataclass, static
 from .distributions import Normal
-from .noise import IIDNoise, Noise
+from .noise import Floats, IIDNoise, Noise
 
 # %% ../../nbs/api/2_noise/sampling.ipynb #ae3265b5
 class Sampling:
@@ -27,7 +28,7 @@ class Sampling:
     and `check` where it can't serve every noise.
     """
 
-    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype=float) -> Float[Array, "m ..."]:
+    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
         """Draws of shape (num_samples, *shape), block after block."""
         raise NotImplementedError(f"{type(self).__name__} must define draw(noise, key, num_samples, shape, dtype)")
 
@@ -66,7 +67,7 @@ class IID(Sampling):
         (8, 2)
     """
 
-    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype=float) -> Float[Array, "m ..."]:
+    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
         return noise.sample(key, (num_samples, *shape), dtype)
 
 
@@ -86,7 +87,7 @@ class Antithetic(Sampling):
     def smallest(self, shape: tuple) -> int:
         return 2
 
-    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype=float) -> Float[Array, "m ..."]:
+    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
         z = noise.sample(key, (num_samples // 2, *shape), dtype)
         return jnp.stack([z, noise.reflect(z)], axis=1).reshape(num_samples, *shape)
 
@@ -145,7 +146,7 @@ class Orthogonal(Sampling):
             )
         super().check(noise, num_samples, shape)
 
-    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype=float) -> Float[Array, "m ..."]:
+    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
         n = math.prod(shape)
         blocks = num_samples // self.block_size(num_samples, shape)
         key_direction, key_length = jax.random.split(key)
@@ -165,7 +166,7 @@ class _Replicated(Sampling):
     def __post_init__(self):
         check_count(self.replicates, "replicates", hint=", the number of independent point sets")
 
-    def points(self, key: Key, size: int, n: int, dtype) -> Float[Array, "size n"]:
+    def points(self, key: Key, size: int, n: int, dtype: DTypeLike) -> Float[Array, "size n"]:
         """One set of points in the open unit cube."""
         raise NotImplementedError(f"{type(self).__name__} must define points(key, size, n, dtype)")
 
@@ -179,7 +180,7 @@ class _Replicated(Sampling):
         _need_iid(self, noise)
         super().check(noise, num_samples, shape)
 
-    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype=float) -> Float[Array, "m ..."]:
+    def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
         size, n = num_samples // self.replicates, math.prod(shape)
         keys = jax.random.split(key, self.replicates)
         u = jax.vmap(lambda k: self.points(k, size, n, jax.dtypes.canonicalize_dtype(dtype)))(keys)
@@ -204,7 +205,7 @@ class Stratified(_Replicated):
 
     replicates: int = static(8)  # independent hypercubes
 
-    def points(self, key: Key, size: int, n: int, dtype) -> Float[Array, "size n"]:
+    def points(self, key: Key, size: int, n: int, dtype: DTypeLike) -> Float[Array, "size n"]:
         """One hypercube, (size, n) numbers in (0, 1)."""
         key_order, key_place = jax.random.split(key)
         order = jnp.argsort(jax.random.bits(key_order, (size, n)), axis=0).astype(dtype)
@@ -262,6 +263,6 @@ class Sobol(_Replicated):
 
     replicates: int = static(8)  # independent point sets
 
-    def points(self, key: Key, size: int, n: int, dtype) -> Float[Array, "size n"]:
+    def points(self, key: Key, size: int, n: int, dtype: DTypeLike) -> Float[Array, "size n"]:
         """One scrambled point set, (size, n) numbers in (0, 1)."""
         return _open_unit(_owen_scramble(_sobol_digits(size, n), jax.random.bits(key, (1, n))), dtype)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..foundations.pytrees import Key, pytree_dataclass, static
@@ -33,7 +34,7 @@ class Density(Noise):
     mean: float = static(0.0)  # of every entry
     fisher: float = static(math.nan)  # c in E[s s'] = c I; NaN: not stated
 
-    def sample(self, key: Key, shape: tuple, dtype=float) -> Floats:
+    def sample(self, key: Key, shape: tuple, dtype: DTypeLike = float) -> Floats:
         z = self.draw(key, shape, canonical_dtype(dtype))
         if z.shape != tuple(shape):
             raise ValueError(f"the sampler returned shape {z.shape}, expected {tuple(shape)}")
@@ -52,12 +53,11 @@ class Density(Noise):
 # %% ../../nbs/api/2_noise/scaled.ipynb #3992adae
 def _is_factor(scale, z):
     """Whether the scale is a Cholesky factor for z, or has one entry for each of z."""
-    shape, factor = jnp.shape(scale), (*z.shape, *z.shape)
-    if shape not in (z.shape, factor):
-        raise ValueError(
-            f"scale has shape {shape}, expected {z.shape} (one for each entry) or {factor} (a Cholesky factor)"
-        )
-    return shape == factor
+    got, factor = jnp.shape(scale), (*z.shape, *z.shape)
+    if got not in (z.shape, factor):
+        expected = f"{z.shape} (one for each entry) or {factor} (a Cholesky factor)"
+        raise ValueError(f"scale has shape {got}, expected {expected}")
+    return got == factor
 
 
 def _stretch(scale, z):
@@ -77,15 +77,18 @@ class _ScaledFacts(Noise):
 
     @property
     def mean(self) -> Floats:
+        """The mean of each entry."""
         rows = jnp.sum(self.scale, axis=1) if jnp.ndim(self.scale) == 2 else self.scale
         return rows * self.noise.mean
 
     @property
     def symmetric(self) -> bool:
+        """Whether Z and -Z have the same distribution."""
         return self.noise.symmetric
 
     @property
     def smoothness(self) -> float:
+        """How often the density may be differentiated."""
         return self.noise.smoothness
 
 # %% ../../nbs/api/2_noise/scaled.ipynb #40b85c8e
@@ -101,7 +104,7 @@ class Scaled(_ScaledFacts):
     noise: Noise
     scale: Floats
 
-    def sample(self, key: Key, shape: tuple, dtype=float) -> Floats:
+    def sample(self, key: Key, shape: tuple, dtype: DTypeLike = float) -> Floats:
         event = shape[-1:] if jnp.ndim(self.scale) == 2 else jnp.shape(self.scale)
         z = self.noise.sample(key, shape, dtype)
         flat = jax.vmap(lambda z: _stretch(self.scale, z))(z.reshape(-1, *event))
