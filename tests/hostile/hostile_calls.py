@@ -79,7 +79,13 @@ WRONG = {
     "method": {"string": "'exact'", "number": "1000", "class": "dp.Exact", "noise": "dp.Normal()", "None": "None"},
     "sampling": {"string": "'sobol'", "number": "8", "class": "dp.Sobol", "noise": "dp.Normal()", "None": "None"},
     "estimator": {"string": "'regression'", "number": "8", "class": "dp.Regression", "noise": "dp.Normal()"},
-    "operator": {"string": "'perturbed'", "number": "0.5", "class": "dp.Perturbed", "solver": "dp.Argmax()", "None": "None"},
+    "operator": {
+        "string": "'perturbed'",
+        "number": "0.5",
+        "class": "dp.Perturbed",
+        "solver": "dp.Argmax()",
+        "None": "None",
+    },
     "key": {
         "number": "0",
         "string": "'key'",
@@ -144,7 +150,7 @@ def names() -> dict:
 
 def arguments(call: ast.Call, space: dict) -> Iterator[tuple[str, str, ast.AST, object]]:
     """The arguments of a call: (who, parameter, node, annotation)."""
-    callee = eval(compile(ast.Expression(call.func), "example", "eval"), space)  # noqa: S307
+    callee = eval(compile(ast.Expression(call.func), "example", "eval"), space)
     module = getattr(callee, "__module__", None) or type(callee).__module__
     if not module.startswith("diffperturb"):
         return
@@ -207,7 +213,7 @@ def cases() -> list[Case]:
                 program = "\n".join([*before, source])
                 found.setdefault(program, Case(f"{name}: {label}", program, kind))
             before.append(ast.unparse(statement))
-            exec(compile(ast.Module([statement], []), "example", "exec"), space)  # noqa: S102
+            exec(compile(ast.Module([statement], []), "example", "exec"), space)
     return list(found.values())
 
 
@@ -234,7 +240,7 @@ def outcome(case: Case) -> Outcome:
     if isinstance(last, ast.Expr):
         tree.body[-1] = ast.parse(f"result = {ast.unparse(last)}").body[0]
     try:
-        exec(compile(tree, "hostile", "exec"), space)  # noqa: S102
+        exec(compile(tree, "hostile", "exec"), space)
         result = space.get("result")
         jax.block_until_ready(result)
     except Exception as error:
