@@ -26,7 +26,8 @@ def public(module: str) -> dict:
     """The public classes and functions of a module, by name."""
     loaded = importlib.import_module(f"diffperturb.{module}")
     found = {name: getattr(loaded, name) for name in loaded.__all__}
-    return {name: o for name, o in found.items() if inspect.isclass(o) or inspect.isfunction(o)}
+    ours = lambda o: (inspect.isclass(o) or inspect.isfunction(o)) and o.__module__.startswith("diffperturb")
+    return {name: o for name, o in found.items() if ours(o)}
 
 
 def definitions(module: str) -> dict[str, ast.AST]:
@@ -110,10 +111,28 @@ def shown_names(path: str) -> set[str]:
     return found
 
 
+def returned_by(things: dict, name: str) -> list[str]:
+    """The functions, and the classes with a method, whose annotation says that they return this class."""
+    returns = lambda o: name in str(getattr(o, "__annotations__", {}).get("return", ""))
+    return [
+        n for n, o in things.items() if returns(o) or any(map(returns, vars(o).values() if inspect.isclass(o) else []))
+    ]
+
+
 @pytest.mark.parametrize("path", [path for path, module in PAGES.items() if module in MODULES])
 def test_each_has_an_example(path):
-    """In its docstring where the name is one of `diffperturb`'s own; otherwise there, or in its lesson."""
-    shown = shown_names(path)
-    things = public(PAGES[path])
-    lacking = [n for n, o in things.items() if ">>>" not in (o.__doc__ or "") and (n in dp.__all__ or n not in shown)]
-    assert lacking == []
+    """In its docstring where the name is one of `diffperturb`'s own; otherwise there, or in its lesson.
+
+    A result is shown by the function that returns it, and a base class by a subclass.
+    """
+    shown, things = shown_names(path), public(PAGES[path])
+    has_example = lambda n, o: n in shown and n not in dp.__all__ or ">>>" in (o.__doc__ or "")
+    direct = {n for n, o in things.items() if has_example(n, o)}
+
+    def by_others(name, thing):
+        subclasses = thing.__subclasses__() if inspect.isclass(thing) else []
+        return direct & set(returned_by(things, name)) or any(
+            ">>>" in (c.__doc__ or "") or c.__name__ in shown for c in subclasses
+        )
+
+    assert [n for n, o in things.items() if n not in direct and not by_others(n, o)] == []
