@@ -201,7 +201,7 @@ def _check_options(loss_scale, method):
 class DirectLoss:
     """The expected task loss E[<t, y*(theta + sigma Z)>] + c (Cohen Indelman and Hazan 2021, eq. 16 and 17).
 
-    Raises: TypeError for a loss that is no LinearLoss; ValueError for sigma below 0, or a loss scale of 0.
+    Raises: TypeError for a loss that is not a LinearLoss; ValueError for sigma below 0, or a loss scale of 0.
 
     Example:
         >>> task = dp.task_losses.hamming(jnp.array([0.0, 1.0]))

@@ -210,7 +210,7 @@ def loss_optimal_target(
 class IMLE(Surrogate):
     """Implicit maximum likelihood: the change of a sample toward a target distribution (Niepert et al. 2021).
 
-    Raises: ValueError unless lam is finite and above 0; TypeError without noise or with a target that is no function.
+    Raises: ValueError unless lam is finite and above 0; TypeError without noise or with a target that is not a function.
 
     Example:
         >>> layer = dp.IMLE(dp.TopK(1), noise=dp.Normal(), lam=64.0)
