@@ -1,7 +1,7 @@
 """Losses, layers and estimators that learn through a solver."""
 
 from diffperturb.learning import task_losses
-from diffperturb.learning.regularizer import Regularizer
+from diffperturb.learning.regularizer import DualPoint, Regularizer
 from diffperturb.learning.fenchel_young import FenchelYoungLoss
 from diffperturb.learning.estimation import Estimate, estimate
 from diffperturb.learning.projections import (
@@ -11,6 +11,7 @@ from diffperturb.learning.projections import (
     first_part,
     informed_margin,
     keeps_solution,
+    perturbed_scores,
     project,
 )
 from diffperturb.learning.collapse import CollapseReport, boundary_distance, collapse_report
@@ -41,6 +42,7 @@ __all__ = [
     "Blackbox",
     "CollapseReport",
     "DirectLoss",
+    "DualPoint",
     "Estimate",
     "FenchelYoungLoss",
     "GumbelSinkhorn",
@@ -69,6 +71,7 @@ __all__ = [
     "informed_margin",
     "keeps_solution",
     "marginal_error",
+    "perturbed_scores",
     "project",
     "task_losses",
     "to_positive",

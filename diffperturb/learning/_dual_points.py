@@ -83,7 +83,7 @@ class _Accuracy:
 
 
 def _accuracy(unit, y, scale):
-    """What the operator can tell apart: rounding, and with samples the share of a few draws."""
+    """The resolution of the operator: rounding, and with samples the share of a few draws."""
     epsilon = jnp.finfo(y.dtype).eps
     rounding = epsilon * jnp.maximum(jnp.max(jnp.abs(y)), scale)
     if not isinstance(unit.method, MonteCarlo):
@@ -192,7 +192,7 @@ def newton(unit: UnitOperator, y: Float[Array, " n"], max_steps: int = 100) -> F
         return ~state.stop & (state.count < max_steps)
 
     end = jax.lax.while_loop(going, partial(_advance, target), _start(target))
-    rest = (y - unit.maximizer(end.u)) - end.miss  # what no direction of the polytope can mend
+    rest = (y - unit.maximizer(end.u)) - end.miss  # what no step within the tangent space can remove
     allowed = jnp.maximum(jnp.finfo(y.dtype).eps ** 0.5, 1e-6) * jnp.maximum(scale, jnp.max(jnp.abs(y)))
     reached = end.found & (jnp.max(jnp.abs(rest)) <= allowed)
     return FlatDual(end.u, end.miss + rest, reached, end.count, tangent)

@@ -12,9 +12,9 @@ from diffperturb.learning import (
     first_part,
     informed_margin,
     keeps_solution,
+    perturbed_scores,
     project,
 )
-from diffperturb.learning.projections import perturbed_scores
 
 THETA, LABEL = jnp.array([2.0, 1.0, 0.0, -1.0]), jnp.array([1.0, 1, 0, 0])
 BOTH = (dp.Plane(), dp.Sphere())
