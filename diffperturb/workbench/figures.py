@@ -19,6 +19,8 @@ from matplotlib.colors import is_color_like, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..evidence.diagnostics import Comparison
+
 # %% ../../nbs/api/8_workbench/figures.ipynb #773e5db7
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#8A7500", "#5A5A5A")
 INK = "#222222"
@@ -183,7 +185,7 @@ ESTIMATORS = ("regression", "score, leave-one-out", "score, zero", "score, solut
 
 
 def efficiency_figure(
-    comparison,  # a `diagnostics.Comparison`
+    comparison: Comparison,  # from `diagnostics.compare`
     title: str = "",
 ) -> Figure:
     """Draw the time of each method of a comparison against its squared error of the gradient."""
