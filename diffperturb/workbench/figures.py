@@ -64,7 +64,9 @@ def figure_style() -> None:
 def _is_number(text: str) -> bool:
     """Whether a tick label shows a number, as Matplotlib writes it, rather than a word."""
     plain = text.replace("$", "").replace(r"\mathdefault", "").replace("−", "-").strip("{} %")
-    return any(c.isdigit() for c in plain) and not any(c.isalpha() for c in plain.replace(r"\times", "").replace("e", ""))
+    return any(c.isdigit() for c in plain) and not any(
+        c.isalpha() for c in plain.replace(r"\times", "").replace("e", "")
+    )
 
 
 def _shows_numbers(axis) -> bool:
