@@ -4,7 +4,8 @@
 
 Every number is a ratio of medians over alternating runs on the same inputs: batch 32, d = 100, M = 1000,
 normal noise at 0.1, float32, unless a row says otherwise. A ratio is peer over diffperturb, with the faster
-of the two peers; above 1, diffperturb is faster. The folder gets operators.json, a table in operators.txt, and pictures (see report.py).
+of the two peers; above 1, diffperturb is faster. The folder gets operators.json, a table in operators.txt, and
+pictures (see report.py).
 """
 
 import argparse
@@ -171,6 +172,7 @@ def growth(repeats: int, most: int) -> list[dict]:
 
 PEAK = """
 import re, jax, jax.numpy as jnp, diffperturb as dp
+from diffperturb import *  # the whole library, which is otherwise imported at first use
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 2**20
 jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.ones(3)))
 before = peak()

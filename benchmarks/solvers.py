@@ -2,8 +2,8 @@
 
     make bench      or      python benchmarks/solvers.py [--out FOLDER] [--repeats 5]
 
-"peers": the time of another library over ours on the same instances, medians of alternating runs; above 1, diffperturb is
-faster. Loops over single instances in Python are timed on a part of the stack and scaled. Batches are solved under
+"peers": the time of another library over ours on the same instances, medians of alternating runs; above 1, diffperturb
+is faster. Loops over single instances in Python are timed on a part of the stack and scaled. Batches are solved under
 `jit` and `vmap`, as a user would. "forms": microseconds for one instance of a stack, on the host (NumPy and
 libraries, which a CPU uses) and in XLA (which an accelerator uses), by size; `best` is the faster form on this machine.
 The folder gets solvers.json, a table in solvers.txt, and pictures (see report.py).

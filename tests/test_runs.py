@@ -174,7 +174,7 @@ def test_a_folder_without_experiments(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parameters, "_PACKAGE", tmp_path / "site-packages" / "diffperturb")
     monkeypatch.chdir(tmp_path)
     assert command_line.main(["run", "classification"]) == 2
-    assert "stand in one, or give the path of a notebook" in capsys.readouterr().err
+    assert "change into one, or give the path of a notebook" in capsys.readouterr().err
     assert command_line.main(["list"]) == 2
 
 

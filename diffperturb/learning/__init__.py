@@ -24,6 +24,9 @@ from diffperturb.learning.surrogates import (
     StraightThrough,
     Surrogate,
     decision_regret,
+    loss_optimal_target,
+    pid_target,
+    symmetric_target,
 )
 from diffperturb.learning.task_losses import LinearLoss
 from diffperturb.learning.direct import DirectLoss, LossScale, from_positive, to_positive
@@ -72,7 +75,10 @@ __all__ = [
     "keeps_solution",
     "marginal_error",
     "perturbed_scores",
+    "loss_optimal_target",
+    "pid_target",
     "project",
+    "symmetric_target",
     "task_losses",
     "to_positive",
 ]

@@ -92,6 +92,8 @@ def draw_titles(ax: Axes, title: str, first: str, second: str) -> Text:
     """Draw a title, axis labels and few ticks; return the empty line under the title."""
     ax.set_title(title, fontsize=11, pad=21)
     ax.set(xlabel=first, ylabel=second, aspect="equal")
+    ax.grid(False)
+    ax.spines[:].set_visible(True)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     return ax.annotate("", (0.5, 1), (0, 7), "axes fraction", "offset points", ha="center", fontsize=10)
@@ -276,7 +278,7 @@ class PolytopePicture:
     """One figure that shows a record and can be moved to others."""
 
     def __init__(self, record: PolytopeRecord):
-        self.figure = Figure(figsize=(9.2, 4.9), dpi=100)
+        self.figure = Figure(figsize=(9.2, 4.9), dpi=100, layout="none")  # in every style the same
         FigureCanvasAgg(self.figure)
         self._points = None
         self.update(record)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import matplotlib
 import pytest
 
 from diffperturb.workbench.figures import figure_faults
@@ -14,6 +15,12 @@ def report(root):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with matplotlib.rc_context():
+        yield
 
 
 @pytest.mark.parametrize("name", ["operators", "solvers", "external"])

@@ -7,12 +7,14 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 from support import refuses, sized
 
 import diffperturb as dp
 from diffperturb.workbench import polytope
+from diffperturb.workbench.figures import figure_faults, figure_style
 from diffperturb.workbench.polytope import (
     CornerDistribution,
     check_polygon,
@@ -184,10 +186,19 @@ def test_a_moved_picture_is_the_same_as_a_new_one():
     assert "± unknown" in describe(others[2])
 
 
+def test_a_picture_is_the_same_in_every_style():
+    record = made_up(SQUARE, "Normal", [0.8, 0.3], 1.0, 1000)
+    before = PolytopePicture(record).png()
+    with matplotlib.rc_context():
+        figure_style()
+        assert PolytopePicture(record).png() == before
+
+
 def test_a_figure_for_a_paper():
     buffer = io.BytesIO()
     polytope_figure(made_up(SQUARE, "Normal", [0.8, 0.3], 1.0, 100)).savefig(buffer, format="pdf")
     assert buffer.getvalue().startswith(b"%PDF")
+    assert figure_faults(polytope_figure(made_up(SQUARE, "Normal", [0.8, 0.3], 1.0, 100))) == []
 
 
 def test_a_record_in_words():
