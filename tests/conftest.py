@@ -95,13 +95,14 @@ class NotebookLines:
     """A line for each notebook as it ends."""
 
     def __init__(self, config):
-        self.terminal = config.pluginmanager.getplugin("terminalreporter")
+        self.config = config
 
     def pytest_runtest_logreport(self, report):
         name = report.nodeid.partition("test_notebook[")[2].rstrip("]")
-        if report.when == "call" and name and self.terminal:
-            self.terminal.ensure_newline()
-            self.terminal.write_line(f"{'ok' if report.passed else 'FAILED':6} {report.duration:5.0f} s  {name}")
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if report.when == "call" and name and terminal:
+            terminal.ensure_newline()
+            terminal.write_line(f"{'ok' if report.passed else 'FAILED':6} {report.duration:4.0f} s  {name}")
 
 
 def pytest_configure(config):

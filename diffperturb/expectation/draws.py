@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from ..foundations.pytrees import Array, pytree_dataclass, static
+from ..foundations.pytrees import Array, Event, Scalar, pytree_dataclass, static
 from ..noise.noise import Noise
 
 # %% ../../nbs/api/3_expectation/draws.ipynb #f343b9e0
@@ -18,8 +18,8 @@ from ..noise.noise import Noise
 class Draws:
     """M draws z of noise at (theta, epsilon), in independent blocks; the perturbed scores are theta + epsilon z."""
 
-    theta: Float[Array, "*event"]  # scores of one instance
-    epsilon: Float[Array, ""]  # temperature
+    theta: Event  # scores of one instance
+    epsilon: Scalar  # temperature
     noise: Noise
     z: Float[Array, " m *event"]  # constant
     block: int = static(1)  # draws per independent block

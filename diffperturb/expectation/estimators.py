@@ -37,7 +37,12 @@ class Estimator(ABC):
 
 @pytree_dataclass
 class FixedBaseline(Estimator):
-    """The score-function estimator E[(v - b) dlog q] with a given baseline b, which must not depend on the draws."""
+    """The score-function estimator E[(v - b) dlog q] with a given baseline b, which must not depend on the draws.
+
+    Example:
+        >>> type(dp.ScoreFunction("solution").about(jnp.zeros(2))).__name__
+        'FixedBaseline'
+    """
 
     b: Float[Array, "*result"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxtyping import Array, Bool, Float, Int
 
-from ..foundations.pytrees import Key, pytree_dataclass
+from ..foundations.pytrees import Event, Key, Scalar, pytree_dataclass
 from ..foundations.solver import Solver
 from ..noise.noise import Noise
 
@@ -41,29 +41,23 @@ class Method(ABC):
     checks_numbers = False  # whether the method itself checks theta and epsilon where they are traced
 
     @abstractmethod
-    def maximizer(
-        self, solver: Solver, noise: Noise, epsilon: Float[Array, ""], theta: Float[Array, "*event"], key: Key | None
-    ) -> Float[Array, "*event"]:
+    def maximizer(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Event:
         """E[y*(theta + epsilon Z)]."""
 
     @abstractmethod
-    def maximum(
-        self, solver: Solver, noise: Noise, epsilon: Float[Array, ""], theta: Float[Array, "*event"], key: Key | None
-    ) -> Float[Array, ""]:
+    def maximum(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Scalar:
         """E[max_y <y, theta + epsilon Z>]."""
 
     @abstractmethod
-    def regret(
-        self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Float[Array, "*event"]
-    ) -> Float[Array, ""]:
+    def regret(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None, y: Event) -> Scalar:
         """E[<y* - y, theta + epsilon Z>] for a given solution y."""
 
     @abstractmethod
-    def samples(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Any:
+    def samples(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Any:
         """The solutions behind the expectation as `Samples`; a `TypeError` where there are none to return."""
 
     def measure(
-        self, what: str, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Any = None
+        self, what: str, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None, y: Any = None
     ) -> Measured:
         """The "maximizer", "maximum" or "regret" with its standard error; a `TypeError` where nothing is drawn."""
         raise TypeError(f"{self} draws nothing, so there is nothing to measure: use method=MonteCarlo(num_samples)")

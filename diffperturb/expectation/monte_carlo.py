@@ -21,7 +21,7 @@ from .method import Measured, Method
 from .samples import Plans, Samples
 from ..foundations.batching import any_in_batch, unfused
 from ..foundations.checks import check_count, check_key, check_positive
-from ..foundations.pytrees import Array, Key, pytree_dataclass, static
+from ..foundations.pytrees import Array, Event, Key, Scalar, pytree_dataclass, static
 from ..foundations.solver import Solver
 from ..noise.noise import Noise
 from ..noise.sampling import IID, Sampling
@@ -39,14 +39,14 @@ class _Drawing(Method):
         size = min(size + -size % unit, self.num_samples)
         return size, *divmod(self.num_samples, size)
 
-    def draw(self, noise: Noise, epsilon: Array, theta: Array, key: Key, num_samples: int) -> Draws:
+    def draw(self, noise: Noise, epsilon: Scalar, theta: Event, key: Key, num_samples: int) -> Draws:
         """Noise for `num_samples` solves."""
         make = partial(self.sampling.draw, noise, key, num_samples, theta.shape, theta.dtype)
         z = jax.lax.stop_gradient(unfused(make, theta))
         return Draws(theta, epsilon, noise, z, self.sampling.block_size(num_samples, theta.shape))
 
     def draw_samples(
-        self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key, num_samples: int
+        self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key, num_samples: int
     ) -> Samples:
         """The empirical distribution over solutions from `num_samples` draws."""
         draws = self.draw(noise, epsilon, theta, key, num_samples)
@@ -54,12 +54,12 @@ class _Drawing(Method):
         solution = solver.solve(jax.lax.stop_gradient(theta)) if self.jacobian.needs_solution else None
         return Samples(draws, solutions, self.jacobian, solution, solver.maximizes)
 
-    def plans(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key, num_samples: int) -> Plans:
+    def plans(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key, num_samples: int) -> Plans:
         """The plans of a solver that has them, from `num_samples` draws."""
         draws = self.draw(noise, epsilon, theta, key, num_samples)
         return Plans(solver, draws, jax.vmap(solver.plan)(jax.lax.stop_gradient(draws.scores)))
 
-    def samples(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Samples:
+    def samples(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Samples:
         key = check_key(key, "sampling")
         self.sampling.check(noise, self.num_samples, theta.shape)
         return self.draw_samples(solver, noise, epsilon, theta, key, self.num_samples)
@@ -74,7 +74,7 @@ class Statistic(NamedTuple):
     recompute: bool = False  # chunks in the backward pass, instead of keeping them
 
 
-def statistic(method: _Drawing, what: str, solver: Solver, y: Array | None = None) -> Statistic:
+def statistic(method: _Drawing, what: str, solver: Solver, y: Event | None = None) -> Statistic:
     """The "maximizer", the "maximum", or the "regret" of a label y; any other word is a `ValueError`."""
     if what == "maximizer":
         recompute = method.split(())[1] > 1 if method.recompute is None else method.recompute
@@ -171,22 +171,22 @@ class MonteCarlo(_Drawing):
     jacobian: Estimator = ScoreFunction()
     chunk_size: int | None = static(None)  # draws at a time; None: all at once, or DEFAULT_CHUNK with a tolerance
     recompute: bool | None = static(None)  # in the backward pass; None: only where chunks bound the memory
-    tolerance: Array | float | None = None  # draw until the standard error of every entry is below it
+    tolerance: Scalar | float | None = None  # draw until the standard error of every entry is below it
 
     def __post_init__(self):
         _check_method(self)
 
-    def maximizer(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Array:
+    def maximizer(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Array:
         return average(self, statistic(self, "maximizer", solver), (noise, epsilon, theta), key).value
 
-    def maximum(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Array:
+    def maximum(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Array:
         return average(self, statistic(self, "maximum", solver), (noise, epsilon, theta), key).value
 
-    def regret(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Array) -> Array:
+    def regret(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None, y: Event) -> Array:
         return average(self, statistic(self, "regret", solver, y), (noise, epsilon, theta), key).value
 
     def measure(
-        self, what: str, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Any = None
+        self, what: str, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None, y: Any = None
     ) -> Measured:
         return average(self, statistic(self, what, solver, y), (noise, epsilon, theta), key, errors=True)
 

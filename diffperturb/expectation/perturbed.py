@@ -17,7 +17,7 @@ from .method import Measured, Method
 from .monte_carlo import MonteCarlo
 from .samples import Samples
 from ..foundations.checks import check_finite, check_positive, check_scores
-from ..foundations.pytrees import Array, Key, pytree_dataclass
+from ..foundations.pytrees import Array, Event, Key, Scalar, pytree_dataclass
 from ..foundations.solver import Solver, as_solver
 from ..noise.distributions import Normal
 from ..noise.noise import Noise
@@ -57,29 +57,29 @@ class _Operator:
 
     def __call__(
         self,
-        theta: Float[Array, "*event"],  # scores of one instance
+        theta: Event,  # scores of one instance
         *,
         key: Key | None = None,  # needed by MonteCarlo
-    ) -> Float[Array, "*event"]:
+    ) -> Event:
         """The perturbed maximizer E[y*(S)]."""
         return self.method.maximizer(*self._problem(theta), key=key)
 
-    def max(self, theta: Float[Array, "*event"], *, key: Key | None = None) -> Float[Array, ""]:
+    def max(self, theta: Event, *, key: Key | None = None) -> Scalar:
         """The perturbed maximum E[max_y <y, S>]; a `TypeError` for a solver of costs."""
         _must_have(self.solver, "maximum", sign=1)
         return self._maximum(theta, key)
 
-    def min(self, theta: Float[Array, "*event"], *, key: Key | None = None) -> Float[Array, ""]:
+    def min(self, theta: Event, *, key: Key | None = None) -> Scalar:
         """The perturbed minimum E[min_y <y, S>] of a solver of costs; a `TypeError` for any other."""
         _must_have(self.solver, "minimum", sign=-1)
         return -self._maximum(theta, key)
 
-    def samples(self, theta: Float[Array, "*event"], *, key: Key | None = None) -> Samples:
+    def samples(self, theta: Event, *, key: Key | None = None) -> Samples:
         """The empirical distribution over solutions at theta."""
         samples = self.method.samples(*self._problem(theta), key=key)
         return samples if self.solver.sign > 0 else replace(samples, maximizes=False)
 
-    def jacobian(self, theta: Float[Array, "*event"], *, key: Key | None = None) -> Float[Array, "..."]:
+    def jacobian(self, theta: Event, *, key: Key | None = None) -> Float[Array, "..."]:
         """The Jacobian of the maximizer, d E[y*(S)] / d theta, of shape (*event, *event)."""
         return jax.jacfwd(lambda theta: self(theta, key=key))(theta)
 
@@ -96,7 +96,7 @@ class Perturbed(_Operator):
 
     solver: Solver | Callable  # or a function theta -> y
     noise: Noise = Normal()
-    epsilon: Float[Array, ""] | float = 1.0  # temperature > 0
+    epsilon: Scalar | float = 1.0  # temperature > 0
     method: Method = MonteCarlo()  # or Exact(), Sharded(...)
 
     def __post_init__(self):
@@ -110,13 +110,13 @@ class Perturbed(_Operator):
     def _maximum(self, theta, key):
         return self.method.maximum(*self._problem(theta), key=key)
 
-    def regret(self, theta: Float[Array, "*event"], y: Array, *, key: Key | None = None) -> Float[Array, ""]:
+    def regret(self, theta: Event, y: Event, *, key: Key | None = None) -> Scalar:
         """E[<Y - y, theta + epsilon Z>], by how much y falls short of the perturbed solution (costs: costs more)."""
         _must_have(self.solver, "regret")
         return self.method.regret(*self._problem(theta), key=key, y=y)
 
     def measure(
-        self, theta: Array, what: str = "maximizer", *, key: Key | None = None, y: Array | None = None
+        self, theta: Event, what: str = "maximizer", *, key: Key | None = None, y: Event | None = None
     ) -> Measured:
         """The "maximizer", "maximum" ("minimum" of costs) or "regret" of y, with standard error and number of draws."""
         return _measure(self, theta, what, key, y)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from .derivatives import expectation, maximum, piecewise_linear
 from .draws import Draws, event_inner
 from .estimators import Estimator
-from ..foundations.pytrees import Array, pytree_dataclass, static
+from ..foundations.pytrees import Array, Event, Scalar, pytree_dataclass, static
 from ..foundations.solver import Solver
 from ..noise.sampling import standard_error
 
@@ -41,16 +41,16 @@ class _Means:
         return jax.tree.map(mean, values, floating(self.solution) if self.jacobian.needs_solution else values)
 
     @property
-    def mean(self) -> Float[Array, "*event"]:
+    def mean(self) -> Event:
         """The perturbed maximizer E[Y]."""
         return expectation(self.estimator(lambda y: y), self.draws, self.solutions)
 
     @property
-    def std_error(self) -> Float[Array, "*event"]:
+    def std_error(self) -> Event:
         """Standard error of `mean`, entry by entry."""
         return standard_error(self.solutions, self.draws.block)
 
-    def probability(self, y: Float[Array, "*event"]) -> Float[Array, ""]:
+    def probability(self, y: Event) -> Scalar:
         """The share of samples equal to y, differentiable like every expectation."""
         return self.expect(lambda solution: jnp.all(solution == y))
 
@@ -59,22 +59,22 @@ class _Objective:
     """Means of the objective <Y, theta + epsilon Z>."""
 
     @property
-    def max(self) -> Float[Array, ""]:
+    def max(self) -> Scalar:
         """The perturbed maximum E[<Y, theta + epsilon Z>]; a `TypeError` where solutions do not maximize it."""
         if not self.maximizes:
             raise TypeError("these samples are not maximizers of <y, theta>, so there is no maximum to read")
         return maximum(self.estimator(lambda y: y), self.draws, self.solutions)
 
     @property
-    def max_std_error(self) -> Float[Array, ""]:
+    def max_std_error(self) -> Scalar:
         """Standard error of `max`."""
         return standard_error(event_inner(self.solutions, self.draws.scores), self.draws.block)
 
-    def regret(self, y: Float[Array, "*event"]) -> Float[Array, ""]:
+    def regret(self, y: Event) -> Scalar:
         """E[<Y - y, theta + epsilon Z>]: by how much y falls short of the perturbed solution."""
         return maximum(self.estimator(lambda solution: solution - y), self.draws, self.solutions - y[None])
 
-    def regret_std_error(self, y: Float[Array, "*event"]) -> Float[Array, ""]:
+    def regret_std_error(self, y: Event) -> Scalar:
         """Standard error of `regret`."""
         return standard_error(event_inner(self.solutions - y[None], self.draws.scores), self.draws.block)
 
@@ -116,14 +116,14 @@ class Plans:
 
     solver: Solver  # with `plan(theta)` and `apply(plan, theta)`
     draws: Draws
-    plans: Array  # (m, ...)
+    plans: Float[Array, " m ..."]
 
     @property
-    def mean(self) -> Float[Array, "*event"]:
+    def mean(self) -> Event:
         """The expected result."""
         return piecewise_linear(self.solver.apply, self.draws, self.plans)
 
     @property
-    def std_error(self) -> Float[Array, "*event"]:
+    def std_error(self) -> Event:
         """Standard error of `mean`, entry by entry."""
         return standard_error(jax.vmap(self.solver.apply)(self.plans, self.draws.scores), self.draws.block)

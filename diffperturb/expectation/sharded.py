@@ -19,7 +19,7 @@ from .method import Measured, Method
 from .monte_carlo import MonteCarlo
 from ..foundations.batching import agree_along
 from ..foundations.checks import check_finite, check_key, check_positive
-from ..foundations.pytrees import Array, Key, pytree_dataclass, static
+from ..foundations.pytrees import Array, Event, Key, Scalar, pytree_dataclass, static
 from ..foundations.solver import Solver
 from ..noise.noise import Noise
 
@@ -62,17 +62,17 @@ class _Means(Method):
 
         return _on_each(self.axis, self.mesh, read, problem, *label)
 
-    def maximizer(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Array:
+    def maximizer(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Array:
         return self._mean("maximizer", (solver, noise, epsilon, theta, key))
 
-    def maximum(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Array:
+    def maximum(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Array:
         return self._mean("maximum", (solver, noise, epsilon, theta, key))
 
-    def regret(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Array) -> Array:
+    def regret(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None, y: Event) -> Array:
         return self._mean("regret", (solver, noise, epsilon, theta, key), y)
 
     def measure(
-        self, what: str, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None, y: Any = None
+        self, what: str, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None, y: Any = None
     ) -> Measured:
         def read(*problem):
             m = self.part.measure(what, *problem)
@@ -109,7 +109,7 @@ class Sharded(_Means):
         tolerance = None if tolerance is None else tolerance * devices**0.5
         return replace(self.method, num_samples=self.method.num_samples // devices, tolerance=tolerance)
 
-    def samples(self, solver: Solver, noise: Noise, epsilon: Array, theta: Array, key: Key | None) -> Any:
+    def samples(self, solver: Solver, noise: Noise, epsilon: Scalar, theta: Event, key: Key | None) -> Any:
         """A `TypeError`: the samples lie on different devices."""
         raise TypeError("Sharded() returns means; for the samples, use an operator with method=MonteCarlo(num_samples)")
 

@@ -109,7 +109,7 @@ def _read_coefficients(loss, y):
 
 # %% ../../nbs/api/6_learning/task_losses.ipynb #56716e8b
 def linear_loss(
-    f: Callable[[Array], Array],  # the loss of one solution, a scalar
+    f: Callable[[Float[Array, "*event"]], Float[Array, ""]],  # the loss of one solution, a scalar
     solver: Solver | Callable,
     y: Float[Array, "*event"],  # the label, a solution
 ) -> LinearLoss:
@@ -132,7 +132,7 @@ def linear_loss(
 
 # %% ../../nbs/api/6_learning/task_losses.ipynb #66f7a70d
 def linearize(
-    f: Callable[[Array], Array],  # the loss of one solution, a scalar
+    f: Callable[[Float[Array, "*event"]], Float[Array, ""]],  # the loss of one solution, a scalar
     y: Float[Array, "*event"],  # the label
 ) -> LinearLoss:
     """The tangent of a loss at the label y: equal to the loss there, an approximation elsewhere."""

@@ -52,7 +52,12 @@ class _Stated(Solver):
 # %% ../../nbs/api/4_solvers/external.ipynb #f3f2a58e
 @pytree_dataclass
 class External(_Stated):
-    """A Python function as a maximizer; made by `external`."""
+    """A Python function as a maximizer; made by `external`.
+
+    Example:
+        >>> type(dp.external(np.sign, shape=(2,))).__name__
+        'External'
+    """
 
     data: tuple = ()  # arrays (or trees of them) that belong to the instance
     runner: Runner = static(None)
@@ -103,7 +108,7 @@ def external(
     feasible: Callable | None = None,  # feasible(y, *data) -> bool, asked of each solution; of stacks with `batched`
     radius: float | Callable | None = None,  # the largest norm of a solution, or a function of the shape
     hyperplane: tuple | None = None,  # (a, b) with <a, y> = b for every solution
-    vertices: Array | Callable | None = None,  # (m, *shape), or a function of the shape
+    vertices: Float[Array, " v ..."] | Callable | None = None,  # (m, *shape), or a function of the shape
     binary: bool = False,  # whether every solution consists of 0 and 1
     name: str | None = None,  # for errors; None: that of fn
 ) -> Solver:

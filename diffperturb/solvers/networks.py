@@ -100,8 +100,8 @@ class Flow(Solver):
     """
 
     graph: Graph  # directed
-    source: Array | int  # may be traced, as the graph and the capacities
-    target: Array | int
+    source: Int[Array, ""] | int  # may be traced, as the graph and the capacities
+    target: Int[Array, ""] | int
     capacity: Float[Array, " E"]  # at least 0
 
     def __post_init__(self):
