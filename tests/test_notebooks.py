@@ -41,6 +41,7 @@ def test_notebook(path, monkeypatch):
         faults = [fault for number in plt.get_fignums() for fault in figure_faults(plt.figure(number))]
     finally:
         plt.close("all")
+        plt.rcdefaults()
         jax.clear_caches()
         gc.collect()
     assert done, "a cell failed: its error is above"

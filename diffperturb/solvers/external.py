@@ -78,16 +78,14 @@ class External(_Stated):
 
     def solve(self, theta: Float[Array, " *event"]) -> Float[Array, " *event"]:
         leaves, structure = jax.tree.flatten(self.data)
-        result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
         solve, runner = HostSolve(self.runner, structure), self.runner
+        result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
         return on_host(solve, theta, *leaves, result=result, name=runner.options.name, record=runner.record)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        expected, name = self.runner.options.shape, self.runner.options.name
+        seen, expected = f"{self.runner.options.name} got scores of shape {tuple(shape)}", self.runner.options.shape
         if expected is not None and tuple(shape) != expected:
-            raise ValueError(
-                f"{name} got scores of shape {tuple(shape)}, expected {expected}: use jax.vmap for a batch"
-            )
+            raise ValueError(f"{seen}, expected {expected}: use jax.vmap for a batch")
 
     def __repr__(self):
         return f"External({self.runner.options.name})"
