@@ -72,7 +72,7 @@ CACHE := JAX_COMPILATION_CACHE_DIR='$(CURDIR)/.cache/jax' JAX_PERSISTENT_CACHE_M
 # The older emitters of XLA's kernels compile many small programs in two thirds of the time. With DIFFPERTURB_TESTS=all
 # everything runs with the default ones.
 EMITTERS := $(if $(filter all,$(DIFFPERTURB_TESTS)),,--xla_cpu_use_fusion_emitters=false)
-PYTEST = $(CACHE) XLA_FLAGS="$$XLA_FLAGS $(EMITTERS)" $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST = $(CACHE) XLA_FLAGS="$${XLA_FLAGS:+$$XLA_FLAGS }$(EMITTERS)" $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: lint  ## before a commit: style, spelling, what changed since main, and the fast tests
 	$(PYTEST) --changed

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import jax
 import matplotlib
+import nbformat
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.backend_bases import FigureCanvasBase
 from nbdev.test import test_nb as run_notebook
 
 from diffperturb.workbench.figures import figure_faults
@@ -31,21 +33,46 @@ def notebooks() -> list[Path]:
     return sorted(paths, key=lambda path: -code_lines(ROOT / "nbs" / path))
 
 
-@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.with_suffix("").as_posix())
-def test_notebook(path, monkeypatch):
-    monkeypatch.setenv("IN_TEST", "1")
+@pytest.fixture
+def figure_report(monkeypatch) -> list[str]:
+    """What the figures that are drawn from now on lack."""
+    found, draw = [], FigureCanvasBase.print_figure
+
+    def print_figure(canvas, *args, **options):
+        found.extend(figure_faults(canvas.figure))
+        return draw(canvas, *args, **options)
+
+    monkeypatch.setattr(FigureCanvasBase, "print_figure", print_figure)
+    return found
+
+
+def run(path: Path) -> bool:
+    """Whether a notebook runs to its end; its errors are printed, and it leaves no trace in the process."""
     matplotlib.use("agg")
     plt.rcdefaults()
     try:
-        done, _ = run_notebook(ROOT / "nbs" / path, skip_flags=["notest"], basepath=ROOT)
-        faults = [fault for number in plt.get_fignums() for fault in figure_faults(plt.figure(number))]
+        return run_notebook(path, skip_flags=["notest"], basepath=ROOT)[0]
     finally:
         plt.close("all")
         plt.rcdefaults()
         jax.clear_caches()
         gc.collect()
-    assert done, "a cell failed: its error is above"
-    assert faults == []
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.with_suffix("").as_posix())
+def test_notebook(path, monkeypatch, figure_report):
+    monkeypatch.setenv("IN_TEST", "1")
+    assert run(ROOT / "nbs" / path), "a cell failed: its error is above"
+    assert figure_report == []
+
+
+def test_a_picture_without_labels_is_found(tmp_path, monkeypatch, figure_report):
+    monkeypatch.setenv("IN_TEST", "1")
+    cells = ["from matplotlib import pyplot as plt", "plt.plot([1, 2], [3, 4]);"]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nbformat.write(nb, tmp_path / "bare.ipynb")
+    assert run(tmp_path / "bare.ipynb")
+    assert any("label" in fault for fault in figure_report)
 
 
 def pictures(path: Path) -> list[str]:
