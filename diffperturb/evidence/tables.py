@@ -50,6 +50,9 @@ def table(
     markdown: bool = False,  # a Markdown table, in place of aligned text
 ) -> str:
     """Format rows as a table: aligned text, or Markdown."""
+    rows = list(rows)
+    if wrong := [row for row in rows if not isinstance(row, dict)]:
+        raise TypeError(f"a row is {wrong[0]!r}, expected a dictionary from column to value")
     if columns is None:
         columns = dict.fromkeys(name for row in rows for name, value in row.items() if value not in (None, ""))
     columns = list(columns)
