@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .intervals import check_number, check_values
+from .tables import table
 from ..exact.exact import Exact
 from ..expectation.estimators import Regression, ScoreFunction
 from ..expectation.monte_carlo import MonteCarlo
@@ -113,15 +114,13 @@ class Comparison:
 
     def table(self) -> str:
         """Format the comparison as text, with products relative to the best."""
-        lines = [f"{'method':44} {'M':>6} {'value error':>12} {'gradient error':>15} {'ms':>8} {'product':>8}"]
-        best = self.rows[0].product
+        best, rows = self.rows[0].product, []
         for row in self.rows:
             ratio = row.product / best if best > 0 else 1.0 if row.product == 0 else np.inf
-            lines.append(
-                f"{row.name:44} {row.method.num_samples:>6} {row.value_error:>12.2e} {row.gradient_error:>15.2e} "
-                f"{1e3 * row.seconds:>8.2f} {ratio:>7.1f}x"
-            )
-        return "\n".join([*lines, f"errors: squared, relative; truth: {self.reference}"])
+            cells = {"method": row.name, "M": row.method.num_samples, "value error": f"{row.value_error:.2e}"}
+            cells |= {"gradient error": f"{row.gradient_error:.2e}", "ms": f"{1e3 * row.seconds:.2f}"}
+            rows.append(cells | {"product": f"{ratio:.1f}x"})
+        return f"{table(rows)}\nerrors: squared, relative; truth: {self.reference}"
 
 # %% ../../nbs/api/7_evidence/diagnostics.ipynb #f0e40a3d
 @jax.jit
