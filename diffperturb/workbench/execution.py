@@ -169,6 +169,21 @@ def run(
             _perform(experiment, full, folder, _opening(experiment, full, mark), progress)
     return folder
 
+# %% ../../nbs/api/8_workbench/execution.ipynb #057c6f48
+def _rows(folders: list[Path]) -> list[dict]:
+    """The state, the folder and the summary of each run; `damage` says what can't be read."""
+    rows = []
+    for folder in folders:
+        seen, summary = state(folder), {}
+        if seen["status"] == "done":
+            metrics, reason = inspect_json(folder / "metrics.json")
+            summary = metrics.get("summary", {})
+            if not isinstance(summary, dict):
+                summary, reason = {}, "metrics.json: summary is no object"
+            seen["damage"] = "; ".join(filter(None, (seen.get("damage"), reason)))
+        rows.append({**seen, "run": folder.name, "folder": folder, "summary": summary})
+    return rows
+
 # %% ../../nbs/api/8_workbench/execution.ipynb #057c6f49
 def _check_name(name: str) -> None:
     """Raise RunError unless a run's name can be that of a folder."""
@@ -244,21 +259,6 @@ def results(
         raise RunError(f"{out} is not a folder, expected the one that holds runs")
     folders = [path for path in (Path(out) / experiment).glob("[!.]*") if path.is_dir()]
     return sorted(_rows(folders), key=lambda row: row.get("started", ""))
-
-
-def _rows(folders: list[Path]) -> list[dict]:
-    """The state, the folder and the summary of each run; `damage` says what can't be read."""
-    rows = []
-    for folder in folders:
-        seen, summary = state(folder), {}
-        if seen["status"] == "done":
-            metrics, reason = inspect_json(folder / "metrics.json")
-            summary = metrics.get("summary", {})
-            if not isinstance(summary, dict):
-                summary, reason = {}, "metrics.json: summary is no object"
-            seen["damage"] = "; ".join(filter(None, (seen.get("damage"), reason)))
-        rows.append({**seen, "run": folder.name, "folder": folder, "summary": summary})
-    return rows
 
 # %% ../../nbs/api/8_workbench/execution.ipynb #68e71d55
 _OWN = ("run", "status", "started", "seconds", "error")  # columns of every table of results

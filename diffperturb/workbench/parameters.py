@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 import diffperturb
-from .ranges import Range, read_range
+from .ranges import Range, read_cell
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #63a1c0df
 EXAMPLE = (  # (tag, source) of each cell
@@ -130,42 +130,12 @@ def _tagged(nb, tag: str) -> list[str]:
     return [c["source"] for c in nb["cells"] if tag in c["metadata"].get("tags", []) and c["cell_type"] == "code"]
 
 
-def _lines(source: str, where: str) -> list[ast.stmt]:
-    """The statements of a cell; raises RunError if it is not Python."""
+def _cell(source: str, where: str) -> tuple[dict, dict, list[Range]]:
+    """The values, comments and ranges in a cell; raises RunError for what is no parameter."""
     try:
-        return ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-        number = getattr(e, "lineno", None)
-        line = f", line {number} `{(e.text or '').strip()[:60]}`" if number else ""
-        raise RunError(f"{where} is not valid Python{line}: {getattr(e, 'msg', e)}; correct it") from e
-
-
-def _target(node: ast.stmt) -> str:
-    """The one name to which a line assigns."""
-    if isinstance(node, ast.AnnAssign):
-        return node.target.id
-    [target] = node.targets
-    return target.id
-
-
-def _assignments(source: str, where: str) -> tuple[dict, dict, list[ast.Assert]]:
-    """The values that a cell assigns to names, the comments beside them, and the `assert` lines."""
-    values, notes, asserts = {}, {}, []
-    for node in _lines(source, where):
-        if isinstance(node, ast.Assert):
-            asserts.append(node)
-            continue
-        try:
-            name = _target(node)
-            values[name] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError, TypeError, RecursionError) as e:
-            raise RunError(
-                f"{where} has the line `{ast.unparse(node)}`, expected NAME = VALUE, where VALUE is a number, a string, "
-                "True, False or a list of these"
-            ) from e
-        beside = source.splitlines()[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-        notes[name] = beside.strip().removeprefix("#").strip()
-    return values, notes, asserts
+        return read_cell(source)
+    except ValueError as e:
+        raise RunError(f"{where} {e}") from e
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #6eddc733
 @dataclass(frozen=True)
@@ -190,6 +160,18 @@ def load_notebook(path: Path) -> dict:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, nbformat.ValidationError) as e:
         raise RunError(f"{path} is not a valid notebook: restore it, or save it again in JupyterLab") from e
 
+
+def _source(path: Path) -> dict:
+    """A notebook that is to be run, without the import of nbformat, which takes most of a second, if that is possible."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        nb = json.loads(path.read_text(encoding="utf-8"))
+        for cell in nb["cells"]:
+            cell["source"] = "".join(cell["source"])
+            cell["metadata"].get("tags")
+        if nb["nbformat"] == 4:
+            return nb
+    return load_notebook(path)
+
 # %% ../../nbs/api/8_workbench/parameters.ipynb #99b169db
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
@@ -210,7 +192,7 @@ def _kind(value, where: str) -> tuple[type, type | None]:
 # %% ../../nbs/api/8_workbench/parameters.ipynb #rng00003
 def _short(source: str, where: str) -> dict:
     """The dictionary of the cell tagged `short`."""
-    values = list(_assignments(source, where)[0].values())
+    values = list(_cell(source, where)[0].values())
     if len(values) != 1 or not isinstance(values[0], dict):
         raise RunError(f"{where} holds `{source.strip()[:60]}`, expected one dictionary: short = {{NAME: VALUE, ...}}")
     return values[0]
@@ -219,20 +201,16 @@ def _short(source: str, where: str) -> dict:
 def read(path: Path | str) -> Experiment:
     """Read the experiment in a notebook; raises `RunError` if its parameters are ambiguous."""
     path = Path(path)
-    nb, cell = load_notebook(path), f"the cell tagged `parameters` of {path.name}"
+    nb, cell = _source(path), f"the cell tagged `parameters` of {path.name}"
     tagged = _tagged(nb, "parameters")
     if len(tagged) != 1:
         raise RunError(
             f"{path} has {len(tagged)} cells tagged `parameters`, expected one: tag the cell that sets them "
             "(JupyterLab: Property Inspector at the right, Cell Tags)"
         )
-    defaults, notes, asserts = _assignments(tagged[0], cell)
+    defaults, notes, ranges = _cell(tagged[0], cell)
     for name, value in defaults.items():
         _kind(value, f"{cell} sets {name} to {value!r}")
-    try:
-        ranges = [read_range(ast.unparse(node), defaults) for node in asserts]
-    except ValueError as e:
-        raise RunError(f"{cell}: {e}") from e
     text = "\n".join(c["source"] for c in nb["cells"] if c["cell_type"] == "markdown")
     purpose = re.search(r"^>\s*(.+)$", text, re.M)
     found = Experiment(path.stem, path, purpose[1] if purpose else "", defaults, notes, ranges, {}, nb)

@@ -188,16 +188,19 @@ CELLS = {  # (source, what the error says)
     "two targets": ("a = b = 1", "has the line `a = b = 1`, expected NAME = VALUE"),
     "added": ("a = 1\na += 1", "has the line `a += 1`, expected NAME = VALUE"),
     "infinite": ("a = 1e999", "parameter a is inf, expected a number"),
-    "a call": ("a = 1\nassert print(a)", "`assert print(a)` is not understood, expected a condition on one parameter"),
-    "two parameters": ("a = 1\nb = 2\nassert a < b", "`assert a < b` is not understood"),
-    "no parameter": ("a = 1\nassert b > 0", "`assert b > 0` is not understood"),
+    "a call": (
+        "a = 1\nassert print(a)",
+        "`assert print(a)`, which is not understood, expected a condition on one parameter",
+    ),
+    "two parameters": ("a = 1\nb = 2\nassert a < b", "`assert a < b`, which is not understood"),
+    "no parameter": ("a = 1\nassert b > 0", "`assert b > 0`, which is not understood"),
     "two conditions": ("a = 1\nassert a > 0 and a < 2", "is not understood"),
     "constants": ("a = 1\nassert 1 > 0", "is not understood"),
     "a list as a number": ("a = [1]\nassert a > 0", "min(values) >= 1 for each element of a list"),
     "a number as a list": ("a = 1\nassert min(a) > 0", "is not understood"),
     "an attribute": ("a = 'x'\nassert a.upper() in ('X',)", "is not understood"),
     "a reason that is computed": ("a = 1\nassert a > 0, f'{a}'", "is not understood"),
-    "its own default": ("a = 1\nassert a > 1", "`assert a > 1` refuses the default a = 1: change one of them"),
+    "its own default": ("a = 1\nassert a > 1", "`assert a > 1`, which refuses the default a = 1: change one of them"),
 }
 
 
