@@ -213,9 +213,9 @@ def _perform(experiment: Experiment, parameters: dict, folder: Path, opening: di
     for path in [*folder.glob("*.png"), *folder.glob("*.csv"), folder / "metrics.json"]:
         path.unlink(missing_ok=True)
     path, began = folder / f"{experiment.name}.ipynb", time.perf_counter()
-    write_json(path, experiment.nb)
     closing = {}
     try:
+        write_json(path, experiment.nb)
         nb = _execute(path, {k: parameters[k] for k in opening["changed"]}, progress)
         closing = _collect(nb, folder)
     except (RunError, OSError) as e:

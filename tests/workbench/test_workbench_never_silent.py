@@ -297,6 +297,17 @@ def test_a_full_disk_leaves_no_half(home):
     assert not list((home / "runs" / "toy").rglob("run.json"))
 
 
+def test_a_disk_that_fills_during_a_run_leaves_a_failed_run(home, capsys):
+    size = 1200  # enough for run.json, and not for the notebook
+    process = started(
+        "run", "toy", cwd=home, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    )
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and "toy.ipynb" in err and "File too large" in err and "Traceback" not in err, err
+    text = said(capsys, "results", "toy")[1]
+    assert "failed" in text and "File too large" in text
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_folder_of_another_user(home, capsys):
     (home / "theirs").mkdir(mode=0o555)
