@@ -5,7 +5,9 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from nbformat import v4
@@ -124,6 +126,13 @@ def test_a_damaged_run_is_not_replaced_unasked_nor_taken_for_done(home, capsys, 
     assert not execution._is_done(folder, mark)  # its metrics are missing
     store.write_json(folder / "metrics.json", {})
     assert execution._is_done(folder, mark)
+
+
+@pytest.mark.parametrize("name", [".lock", "run.json"])
+def test_a_folder_in_place_of_a_file_stops_a_run(home, capsys, name):
+    (home / "runs" / "toy" / "mine" / name).mkdir(parents=True)
+    code, text = said(capsys, "run", "toy", "--name", "mine", "--force")
+    assert code == 2 and f"runs/toy/mine/{name}: Is a directory" in text and len(text.splitlines()) == 1, text
 
 
 def test_a_column_never_hides_another_one():
@@ -308,11 +317,25 @@ def test_a_disk_that_fills_during_a_run_leaves_a_failed_run(home, capsys):
     assert "failed" in text and "File too large" in text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_folder_of_another_user(home, capsys):
-    (home / "theirs").mkdir(mode=0o555)
-    code, text = said(capsys, "run", "toy", "--out", "theirs")
-    assert code == 2 and "theirs/toy: Permission denied" in text
+def test_a_folder_of_another_user(capsys, monkeypatch):
+    """Also where the superuser runs the tests: all is imported first, for another user may not read it."""
+    pytest.importorskip("papermill")
+    parameters.library_digest()
+    with tempfile.TemporaryDirectory() as name:
+        write_experiment(Path(name) / "nbs" / "experiments" / "toy.ipynb")
+        theirs = Path(name) / "theirs"
+        theirs.mkdir(mode=0o555)
+        Path(name).chmod(0o755)
+        monkeypatch.chdir(name)
+        user = os.geteuid()
+        os.seteuid(user or 65534)
+        try:
+            code, text = said(capsys, "run", "toy", "--out", "theirs")
+        finally:
+            os.seteuid(user)
+        assert code == 2 and "theirs/toy: Permission denied" in text and len(text.splitlines()) == 1, text
+        assert list(theirs.iterdir()) == []
+        monkeypatch.undo()
 
 
 def test_letters_that_a_terminal_can_not_show(home):
