@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from .intervals import check_number
+
 # %% ../../nbs/api/7_evidence/datasets.ipynb #44c3d0a3
 def stratified(
     labels: Int[np.ndarray, " n"],  # the class of each item
@@ -18,9 +20,12 @@ def stratified(
     seed: int,
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:  # indices of both parts, each in random order
     """Split items by a seed so that every class has the same share of test items, up to rounding."""
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share is {test_share}, expected a number between 0 and 1, such as 0.3")
-    rng = np.random.default_rng(seed)
+    test_share = check_number(test_share, "test_share", 0, 1, ends=False)
+    rng, labels = np.random.default_rng(check_number(seed, "seed", 0, whole=True)), np.asarray(labels)
+    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "biuSU":
+        raise ValueError(
+            f"labels have dtype {labels.dtype} and shape {labels.shape}, expected (n,) classes with n >= 1"
+        )
     train, test = [], []
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
@@ -49,11 +54,30 @@ class Images:
     license: str
 
     def __post_init__(self):
+        check_number(self.num_classes, "num_classes", 1, whole=True)
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if len(images) != len(labels):
-                raise ValueError(f"{len(images)} {part} images have {len(labels)} labels: each image needs one")
+            _check_part(part, images, labels, self.num_classes)
             images.flags.writeable = labels.flags.writeable = False
+
+
+def _check_part(part: str, images, labels, num_classes: int) -> None:
+    """Raise an error unless each image has a label, and both are within their ranges."""
+    for name, array, kinds in (("images", images, "f"), ("labels", labels, "iu")):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            seen = getattr(array, "dtype", type(array).__name__)
+            wanted = "floating-point" if kinds == "f" else "whole"
+            raise TypeError(f"{part}_{name} are {seen}, expected a NumPy array of {wanted} numbers")
+    if images.ndim != 3 or labels.ndim != 1:
+        raise ValueError(
+            f"{part} images and labels have shapes {images.shape} and {labels.shape}, expected (n, height, width) and (n,)"
+        )
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} {part} images have {len(labels)} labels: each image needs one")
+    if not np.all((images >= 0) & (images <= 1)):
+        raise ValueError(f"{part}_images have values that are not between 0 and 1: scale them")
+    if not np.all((labels >= 0) & (labels < num_classes)):
+        raise ValueError(f"{part}_labels are {np.unique(labels)}, expected 0 to {num_classes - 1}")
 
 # %% ../../nbs/api/7_evidence/datasets.ipynb #d0c7967d
 def digits(

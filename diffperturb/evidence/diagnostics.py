@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from .intervals import check_number, check_values
+from .tables import table
 from ..exact.exact import Exact
 from ..expectation.estimators import Regression, ScoreFunction
 from ..expectation.monte_carlo import MonteCarlo
 from ..expectation.perturbed import Perturbed
-from ..foundations.checks import check_count, check_key
+from ..foundations.checks import check_count, check_finite, check_key, check_scores
 from ..foundations.pytrees import Array, Key
 from ..noise.sampling import IID, Antithetic, Orthogonal, Sobol, Stratified
 
@@ -30,12 +32,20 @@ ESTIMATORS = (ScoreFunction(), Regression())
 PLAIN = (ScoreFunction("zero"), ScoreFunction("solution"))  # shown with independent draws only
 
 
+def _check_operator(perturbed) -> None:
+    """Raise TypeError unless this is a perturbed operator with additive noise."""
+    if not isinstance(perturbed, Perturbed):
+        raise TypeError(f"perturbed is {perturbed!r}, expected Perturbed(solver, noise, epsilon)")
+
+
 def candidates(
     perturbed: Perturbed,
     theta: Float[Array, " *event"],  # scores of one instance
     budget: int = 1024,  # largest number of solves
 ) -> tuple[list[MonteCarlo], list[str]]:
     """List the methods that can serve this noise within a budget, and why the others can't."""
+    _check_operator(perturbed)
+    theta, budget = check_finite(check_scores(theta)), check_count(budget, "budget", least=2)
     methods, refused = [], []
     pairs = [(s, e) for s in SAMPLINGS for e in ESTIMATORS] + [(IID(), e) for e in PLAIN]
     for sampling, estimator in pairs:
@@ -66,6 +76,12 @@ class Efficiency:
     gradient_error_se: float  # standard error of the latter, over keys
     seconds: float  # median time of one value with its gradient
 
+    def __post_init__(self):
+        if not isinstance(self.method, MonteCarlo):
+            raise TypeError(f"method is {self.method!r}, expected MonteCarlo(num_samples, ...)")
+        for name in ("value_error", "gradient_error", "gradient_error_se", "seconds"):
+            check_number(getattr(self, name), name, 0)
+
     @property
     def product(self) -> float:
         """Seconds times squared error of the gradient; less is better at every budget."""
@@ -87,6 +103,10 @@ class Comparison:
     refused: Sequence[str]  # methods that can't serve this noise or budget, and why
     reference: str  # where the truth comes from
 
+    def __post_init__(self):
+        if not self.rows or not all(isinstance(row, Efficiency) for row in self.rows):
+            raise TypeError(f"rows is {self.rows!r}, expected a list of at least one Efficiency")
+
     @property
     def best(self) -> MonteCarlo:
         """The method with the smallest time x squared error of the gradient."""
@@ -94,13 +114,13 @@ class Comparison:
 
     def table(self) -> str:
         """Format the comparison as text, with products relative to the best."""
-        lines = [f"{'method':44} {'M':>6} {'value error':>12} {'gradient error':>15} {'ms':>8} {'product':>8}"]
+        best, rows = self.rows[0].product, []
         for row in self.rows:
-            lines.append(
-                f"{row.name:44} {row.method.num_samples:>6} {row.value_error:>12.2e} {row.gradient_error:>15.2e} "
-                f"{1e3 * row.seconds:>8.2f} {row.product / self.rows[0].product:>7.1f}x"
-            )
-        return "\n".join([*lines, f"errors: squared, relative; truth: {self.reference}"])
+            ratio = row.product / best if best > 0 else 1.0 if row.product == 0 else np.inf
+            cells = {"method": row.name, "M": row.method.num_samples, "value error": f"{row.value_error:.2e}"}
+            cells |= {"gradient error": f"{row.gradient_error:.2e}", "ms": f"{1e3 * row.seconds:.2f}"}
+            rows.append(cells | {"product": f"{ratio:.1f}x"})
+        return f"{table(rows)}\nerrors: squared, relative; truth: {self.reference}"
 
 # %% ../../nbs/api/7_evidence/diagnostics.ipynb #f0e40a3d
 @jax.jit
@@ -145,6 +165,28 @@ def _median_seconds(calls, repeats: int = 9) -> list[float]:
             seconds[i, j] = time.perf_counter() - start
     return np.median(seconds, axis=0).tolist()
 
+# %% ../../nbs/api/7_evidence/diagnostics.ipynb #c5a01ec2
+def _direction(direction, theta, key):
+    """The direction that was given, of the shape of theta, or a random one."""
+    if direction is None:
+        return jax.random.normal(key, theta.shape, theta.dtype)
+    direction = check_values(direction, "direction")
+    if direction.shape != theta.shape:
+        raise ValueError(f"direction has shape {direction.shape}, expected {theta.shape}, that of theta")
+    return jnp.asarray(direction, theta.dtype)
+
+
+def _check_methods(methods, refused) -> list[MonteCarlo]:
+    """The methods as a list; raises an error for one that is no MonteCarlo, or for none."""
+    methods = list(methods) if isinstance(methods, Sequence) else [methods]
+    if wrong := [method for method in methods if not isinstance(method, MonteCarlo)]:
+        raise TypeError(f"a method is {wrong[0]!r}, expected a list of MonteCarlo(num_samples, ...)")
+    if not methods:
+        raise ValueError(
+            f"there is no method to compare, expected at least one; refused: {'; '.join(refused) or 'none'}"
+        )
+    return methods
+
 # %% ../../nbs/api/7_evidence/diagnostics.ipynb #c5a01ec3
 def compare(
     perturbed: Perturbed,  # solver, noise and temperature; its own method is not used
@@ -158,12 +200,15 @@ def compare(
     reference: int = 400_000,  # draws of the truth where there is no exact form
 ) -> Comparison:
     """Measure squared error, time, and their product for each sampling and estimator, at this theta."""
+    _check_operator(perturbed)
     check_count(repeats, "repeats", least=2, hint=", the number of keys")
+    check_count(reference, "reference", least=1000, hint=", the number of draws of the truth")
     keys = jax.random.split(check_key(key, "compare"), repeats + 2)
-    theta, refused = jnp.asarray(theta), []
-    direction = jax.random.normal(keys[0], theta.shape, theta.dtype) if direction is None else jnp.asarray(direction)
+    theta, refused = check_finite(check_scores(theta)), []
+    direction = _direction(direction, theta, keys[0])
     if methods is None:
-        methods, refused = candidates(perturbed, theta, check_count(budget, "budget", least=2))
+        methods, refused = candidates(perturbed, theta, budget)
+    methods = _check_methods(methods, refused)
     truth, own, origin = _truth(perturbed, theta, direction, keys[1], reference)
     if not np.any(np.asarray(truth[1])):
         hint = "take a larger epsilon or another direction"

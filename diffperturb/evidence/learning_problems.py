@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .intervals import check_number
 from ..foundations.checks import check_count, check_key
 from ..foundations.pytrees import Key, pytree_dataclass
 from ..foundations.solver import as_solver, inner
@@ -55,7 +56,7 @@ def learning_problem(
 ) -> LearningProblem:  # stacked: each array has a leading axis of length `problems`
     """Make problems with a hidden linear map from features to true scores, labeled by the solver."""
     solver, features = as_solver(solver), check_count(features, "features", least=2)
-    rng = np.random.default_rng(check_count(seed, "seed", least=0))
+    rng, level = np.random.default_rng(check_count(seed, "seed", least=0)), check_number(level, "level")
     maps = rng.normal(size=(check_count(problems, "problems"), 2, features, *shape)).astype(np.float32)
     x = rng.normal(size=(problems, 2, check_count(num, "num"), features)).astype(np.float32)
     maps[:, :, 0] += level
@@ -92,6 +93,8 @@ class LearningResult:
         what: str = "error",  # "loss", "error" or "regret"
     ) -> tuple[float, float]:
         """The mean decrease over the problems, and its standard error."""
+        if what not in ("loss", "error", "regret"):
+            raise ValueError(f"what is {what!r}, expected loss, error or regret")
         fell = -np.diff(getattr(self, what), axis=1)[:, 0]
         return float(fell.mean()), float(fell.std(ddof=1) / len(fell) ** 0.5)
 
@@ -135,7 +138,7 @@ def _judge(solver, w, data):
 
 def fit(
     solver: Callable,  # a Solver, or a function theta -> y
-    loss: Callable[..., Array],  # (theta, label, truth, key) -> scalar, of one instance
+    loss: Callable[..., Float[Array, ""]],  # (theta, label, truth, key) -> scalar, of one instance
     problems: LearningProblem,  # a stack, learned side by side
     *,
     key: Key,
@@ -147,7 +150,11 @@ def fit(
         import optax
     except ImportError as error:
         raise ImportError("fit needs optax: pip install 'diffperturb[experiments]'") from error
-    solver, steps = as_solver(solver), check_count(steps, "steps")
+    solver, steps, rate = as_solver(solver), check_count(steps, "steps"), check_number(rate, "rate", 0, ends=False)
+    if not callable(loss) or not isinstance(problems, LearningProblem):
+        raise TypeError(
+            f"loss is {loss!r} and problems are {type(problems).__name__}, expected a function and a LearningProblem"
+        )
     keys = jax.random.split(check_key(key, "fit"), len(problems.start))
     learn = jax.vmap(partial(_learn, loss, optax.adam(rate), steps))
     history, w = jax.jit(learn)(problems, keys)

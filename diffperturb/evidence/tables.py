@@ -7,11 +7,15 @@ __all__ = ['format_value', 'table']
 
 # %% ../../nbs/api/7_evidence/tables.ipynb #7ab1e003
 import math
+import numbers
 from collections.abc import Sequence
 
 # %% ../../nbs/api/7_evidence/tables.ipynb #7ab1e006
 def _is_estimate(value) -> bool:
-    return isinstance(value, dict) and {"mean", "low", "high"} <= set(value)
+    """Whether a value is a dictionary with numbers, or None, as mean, low and high."""
+    if not isinstance(value, dict) or not {"mean", "low", "high"} <= set(value):
+        return False
+    return all(value[k] is None or isinstance(value[k], numbers.Real) for k in ("mean", "low", "high"))
 
 
 def _format_estimate(estimate: dict, digits: int) -> str:
@@ -46,6 +50,9 @@ def table(
     markdown: bool = False,  # a Markdown table, in place of aligned text
 ) -> str:
     """Format rows as a table: aligned text, or Markdown."""
+    rows = list(rows)
+    if wrong := [row for row in rows if not isinstance(row, dict)]:
+        raise TypeError(f"a row is {wrong[0]!r}, expected a dictionary from column to value")
     if columns is None:
         columns = dict.fromkeys(name for row in rows for name, value in row.items() if value not in (None, ""))
     columns = list(columns)

@@ -9,14 +9,16 @@ __all__ = ['Check', 'table', 'closest_call', 'Sweep', 'sweep', 'check_scaling', 
 # %% ../../nbs/api/7_evidence/theory.ipynb #83d0824c
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..foundations.checks import check_key, check_scores
+from . import tables
+from .intervals import check_number, check_values
+from ..foundations.checks import check_count, check_finite, check_key, check_scores
 from ..foundations.pytrees import Array, Key
 from ..foundations.solver import Solver, as_solver
 from ..noise.noise import Noise
@@ -33,6 +35,12 @@ class Check:
     rounding: float = 0.0  # what floating-point arithmetic may add
     at: str = ""  # the temperature at which it came closest to failing
 
+    def __post_init__(self):
+        for name in ("measured", "bound"):
+            check_number(getattr(self, name), name)
+        for name in ("std_error", "rounding"):
+            check_number(getattr(self, name), name, 0)
+
     @property
     def passed(self) -> bool:
         """Whether the measured value exceeds the bound by at most 5 standard errors and rounding."""
@@ -42,17 +50,20 @@ class Check:
         return table([self])
 
 # %% ../../nbs/api/7_evidence/theory.ipynb #07080b0e
-_HEAD = "| statement | measured | bound | standard error | at | verdict |\n|---|---|---|---|---|---|\n"
+_COLUMNS = ("statement", "measured", "bound", "standard error", "at", "verdict")
 
 
-def _row(c: Check) -> str:
+def _row(c: Check) -> dict:
     verdict = "holds" if c.passed else "**FAILS**"
-    return f"| {c.statement} | {c.measured:.3g} | {c.bound:.3g} | {c.std_error:.1g} | {c.at} | {verdict} |\n"
+    cells = (c.statement, f"{c.measured:.3g}", f"{c.bound:.3g}", f"{c.std_error:.1g}", c.at, verdict)
+    return dict(zip(_COLUMNS, cells, strict=True))
 
 
 def table(checks: Sequence[Check]) -> str:
     """Format records as a Markdown table."""
-    return _HEAD + "".join(map(_row, checks))
+    if isinstance(checks, Check) or not all(isinstance(c, Check) for c in checks):
+        raise TypeError(f"checks is {checks!r}, expected a list of Check")
+    return tables.table([_row(c) for c in checks], _COLUMNS, widest=None, markdown=True)
 
 # %% ../../nbs/api/7_evidence/theory.ipynb #8bb8a16c
 def closest_call(
@@ -65,13 +76,19 @@ def closest_call(
 ) -> Check:
     """Record the temperature at which `measured` comes closest to its bound, or exceeds it most.
 
-    Raises: ValueError if a number is not finite.
+    Raises: ValueError if a number is not finite, or if there is none.
     """
-    measured, bound, std_error, rounding, epsilons = (
-        np.asarray(a, float) for a in np.broadcast_arrays(measured, bound, std_error, rounding, epsilons)
-    )
-    if not np.all(np.isfinite(measured) & np.isfinite(bound)):
-        raise ValueError(f"{statement}: measured {measured}, bound {bound}; a check needs finite numbers")
+    given = {"measured": measured, "bound": bound, "std_error": std_error, "rounding": rounding, "epsilons": epsilons}
+    try:
+        arrays = [check_values(array, name) for name, array in given.items()]
+    except ValueError as e:
+        raise ValueError(f"{statement}: {e}; a check needs finite numbers") from e
+    shapes = {array.shape for array in arrays if array.shape}
+    if len(shapes) > 1 or any(len(shape) != 1 or shape == (0,) for shape in shapes) or not arrays[-1].shape:
+        raise ValueError(
+            f"{statement}: shapes {[a.shape for a in arrays]}, expected one number or (T,), T temperatures"
+        )
+    measured, bound, std_error, rounding, epsilons = np.broadcast_arrays(*arrays)
     scale = np.maximum(np.abs(bound), 1e-30) + std_error + rounding
     i = int(np.argmax((measured - bound - 5 * std_error - rounding) / scale))
     numbers = (float(a[i]) for a in (measured, bound, std_error, rounding))
@@ -88,6 +105,15 @@ class Sweep:
     solutions: Float[np.ndarray, " T M *event"]  # y*(theta + epsilon z_m)
     hard: Float[np.ndarray, " *event"]  # y*(theta)
     at_noise: Float[np.ndarray, " M *event"]  # y*(z_m): solutions at theta = 0, epsilon = 1
+
+    def __post_init__(self):
+        for field in fields(self):
+            check_values(getattr(self, field.name), field.name)
+        event, many, times = self.theta.shape, self.z.shape[:1], self.epsilons.shape
+        expected = event, times, many + event, times + many + event, event, many + event
+        seen = tuple(getattr(self, field.name).shape for field in fields(self))
+        if seen != expected:
+            raise ValueError(f"the arrays have shapes {seen}, expected {expected}")
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -119,18 +145,22 @@ def sweep(
 
     Raises: TypeError for a solver of costs, ValueError for a temperature that is not above 0.
     """
-    solver, theta = as_solver(solver), check_scores(theta)
+    solver, theta = as_solver(solver), check_finite(check_scores(theta))
+    if not isinstance(noise, Noise):
+        raise TypeError(f"noise is {noise!r}, expected a noise such as Normal()")
+    check_count(num_samples, "num_samples", least=2, hint=": a standard error needs two draws")
     if solver.sign < 0:
         raise TypeError(
             f"{type(solver).__name__} minimizes costs c: check its maximizer, solver.oracle, at the scores -c"
         )
-    epsilons = jnp.asarray(epsilons, theta.dtype)
-    if epsilons.ndim != 1 or not jnp.all(epsilons > 0):
-        raise ValueError(f"epsilons is {epsilons}; expected a list of temperatures above 0")
+    epsilons = jnp.asarray(check_values(epsilons, "epsilons"), theta.dtype)
+    if epsilons.ndim != 1 or not epsilons.size or not jnp.all((epsilons > 0) & jnp.isfinite(epsilons)):
+        raise ValueError(f"epsilons is {epsilons}; expected a list of finite temperatures above 0")
+    hard = solver(theta)
     z = noise.sample(check_key(key, "sweep"), (num_samples, *theta.shape), theta.dtype)
     solve = jax.jit(jax.vmap(solver.solve))
     solutions = [solve(theta[None] + e * z) for e in epsilons]
-    arrays = (theta, epsilons, z, jnp.stack(solutions), solver(theta), solve(z))
+    arrays = (theta, epsilons, z, jnp.stack(solutions), hard, solve(z))
     return Sweep(*(np.asarray(a, np.float64) for a in arrays))
 
 
@@ -149,7 +179,7 @@ def check_scaling(
 ) -> list[Check]:
     """Check y_eps(theta) = y_1(theta/eps) and F_eps(theta) = eps F_1(theta/eps), to the last bit (Prop. 2.2)."""
     solver, theta = as_solver(solver), check_scores(theta)
-    epsilons = 2.0 ** np.asarray(exponents, float)
+    epsilons = 2.0 ** check_values(exponents, "exponents")
     here = sweep(solver, noise, theta, epsilons, key=key, num_samples=num_samples)
     differ, gap = [], []
     for epsilon, value, solutions in zip(epsilons, here.values, here.solutions, strict=True):
@@ -243,7 +273,7 @@ def check_temperature(
     num_samples: int = 1000,
 ) -> list[Check]:
     """Run every check of the role of the temperature (Prop. 2.2 and 2.3) on one solver, noise and theta."""
-    epsilons = 2.0 ** np.asarray(exponents, float)
+    epsilons = 2.0 ** check_values(exponents, "exponents")
     options = {"key": key, "num_samples": num_samples}
     checks = [
         *check_scaling(solver, noise, theta, exponents, **options),

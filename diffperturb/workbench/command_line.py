@@ -7,13 +7,14 @@ __all__ = ['main']
 
 # %% ../../nbs/api/8_workbench/command_line.ipynb #7b84b7ce
 import argparse
+import os
 import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .parameters import RunError, experiments, find, parse_all, read
+from .parameters import Experiment, RunError, experiments, find, parse_all, read
 
 # %% ../../nbs/api/8_workbench/command_line.ipynb #4ea572dd
 _P_HELP = "set a parameter, such as -p epsilon 0.5; a list is written with commas: -p num_samples 1,10"
@@ -25,11 +26,35 @@ class _Parser(argparse.ArgumentParser):
             message = "-p takes a name and a value, such as -p epsilon 0.5"
         super().error(message)
 
+
+class _Help(argparse._HelpAction):
+    """Help that ends with the parameters of the experiment, if one stands before it."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if name := getattr(namespace, "experiment", None):
+            try:
+                parser.epilog = f"parameters of {name}:\n" + "\n".join(_parameter_lines(read(find(name))))
+            except RunError as e:
+                parser.epilog = f"diffperturb: {e}"
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _parameter_lines(experiment: Experiment) -> list[str]:
+    """A line for each parameter: its default, the values that are allowed, and its comment."""
+    lines = []
+    for name, value in experiment.defaults.items():
+        allowed = ", ".join(r.condition for r in experiment.ranges if r.parameter == name)
+        note = "; ".join(filter(None, (allowed, experiment.notes[name])))
+        lines.append(f"    {name} = {value!r}" + (f"  # {note}" if note else ""))
+    return lines
+
 # %% ../../nbs/api/8_workbench/command_line.ipynb #23ce00e2
 def _add_run(commands) -> None:
     """The arguments of `diffperturb run`."""
     about = "Run an experiment into runs/<experiment>/<id>/."
-    p = commands.add_parser("run", help="run an experiment", description=about)
+    p = commands.add_parser("run", help="run an experiment", description=about, add_help=False)
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.add_argument("-h", "--help", action=_Help, help="show this, and the parameters of an experiment named before")
     p._negative_number_matcher = re.compile(r"-\.?\d")  # so that -1e-3 is a value, too
     p.add_argument("experiment", help="its name (diffperturb list), or the path of a notebook")
     p.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=_P_HELP)
@@ -89,6 +114,8 @@ def _print_run(folder: Path, told: dict) -> None:
     for kind in ("figures", "tables"):
         for name in told[kind]:
             print(f"{kind[:-1]:6}  {folder / name}")
+    for note in told.get("notes", []):
+        print(f"note    {note}")
     print(f"run     {folder}")
 
 # %% ../../nbs/api/8_workbench/command_line.ipynb #abc82c64
@@ -97,7 +124,7 @@ def _results_command(args) -> None:
     from diffperturb.workbench.execution import results, rows_of
     from diffperturb.workbench.store import write_csv
 
-    known = sorted(path.name for path in Path(args.out).glob("*") if path.is_dir())
+    known = sorted(path.name for path in Path(args.out).glob("[!.]*") if path.is_dir())
     names = [args.experiment] if args.experiment else known
     found = {name: rows_of(results(name, args.out)) for name in names}
     if not any(found.values()):
@@ -110,7 +137,8 @@ def _results_command(args) -> None:
     if args.csv:
         return write_csv(Path(args.csv), found[args.experiment])
     for name, rows in found.items():
-        print(f"{name}\n{table(rows)}")
+        if rows:
+            print(f"{name}\n{table(rows)}")
 
 
 def _list_command(args) -> None:
@@ -120,9 +148,29 @@ def _list_command(args) -> None:
     for path in known.values():
         experiment = read(path)
         print(f"{experiment.name}\n  {experiment.purpose}")
-        for name, value in experiment.defaults.items():
-            note = experiment.notes[name]
-            print(f"    {name} = {value!r}" + (f"  # {note}" if note else ""))
+        print("\n".join(_parameter_lines(experiment)))
+
+# %% ../../nbs/api/8_workbench/command_line.ipynb #9477592c
+def _told(e: OSError) -> str:
+    """What the operating system refused, as a sentence."""
+    file = f"{e.filename}: " if e.filename else ""
+    return f"{file}{e.strerror or e}; choose another place with --out or --csv, or make this one writable"
+
+
+def _flush() -> None:
+    """Write out what was printed, so that an error comes now and not at the end of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _drop_output() -> None:
+    """Send what is still to be printed nowhere: its reader is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    finally:
+        os.close(nowhere)
 
 # %% ../../nbs/api/8_workbench/command_line.ipynb #9477592d
 def main(
@@ -131,11 +179,23 @@ def main(
     """Run the command `diffperturb` and return its exit status: 0, 1 (a run failed) or 2 (a wrong request)."""
     args = _parser().parse_args(argv)
     command = {"run": _run_command, "results": _results_command, "list": _list_command}[args.command]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that can't show a letter shows its code
     try:
         command(args)
+        _flush()
     except RunError as e:
         print(f"diffperturb: {e}", file=sys.stderr)
         return e.exit_code
+    except BrokenPipeError:
+        _drop_output()
+        return 141  # as of a process that ends by SIGPIPE
+    except OSError as e:
+        if e.filename is None:  # what was printed could not be written
+            _drop_output()
+        print(f"diffperturb: {_told(e)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("diffperturb: interrupted; the same command starts the run again", file=sys.stderr)
         return 130

@@ -27,7 +27,18 @@ from diffperturb.workbench.parameters import (
     load_notebook,
     read,
 )
-from .store import claim, figures, is_table, read_json, records, state, write_csv, write_json
+from diffperturb.workbench.store import (
+    claim,
+    figures,
+    inspect_json,
+    is_table,
+    records,
+    repeated,
+    state,
+    write_csv,
+    write_file,
+    write_json,
+)
 
 # %% ../../nbs/api/8_workbench/execution.ipynb #d9b9d54e
 def _kernel():
@@ -73,9 +84,11 @@ def _execute(path: Path, changed: dict, progress: bool) -> dict:
 
 def _last_reached(path: Path) -> str:
     """The source of the last cell that papermill began."""
-    cells = load_notebook(path)["cells"]
-    reached = [c for c in cells if c["metadata"].get("papermill", {}).get("start_time")]
-    return reached[-1]["source"] if reached else ""
+    with suppress(RunError, OSError):  # on a full disk, papermill leaves a part of the notebook
+        cells = load_notebook(path)["cells"]
+        reached = [c for c in cells if c["metadata"].get("papermill", {}).get("start_time")]
+        return reached[-1]["source"] if reached else ""
+    return ""
 
 # %% ../../nbs/api/8_workbench/execution.ipynb #e7e499af
 def _failure(count, source: str, name: str, message: str) -> RunFailedError:
@@ -147,10 +160,8 @@ def run(
     given = check(experiment, parameters or {})
     full = {**experiment.defaults, **(experiment.short if short else {}), **given}
     mark = fingerprint(experiment, full)
-    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
-        raise RunError(
-            f"the run's name is {name!r}, expected letters, digits and _, then also . and -: it becomes a folder"
-        )
+    if name is not None:
+        _check_name(name)
     import_extra("papermill")
     folder = Path(out) / experiment.name / (name or mark)
     with claim(folder):
@@ -158,15 +169,42 @@ def run(
             _perform(experiment, full, folder, _opening(experiment, full, mark), progress)
     return folder
 
+# %% ../../nbs/api/8_workbench/execution.ipynb #057c6f48
+def _rows(folders: list[Path]) -> list[dict]:
+    """The state, the folder and the summary of each run; `damage` says what can't be read."""
+    rows = []
+    for folder in folders:
+        seen, summary = state(folder), {}
+        if seen["status"] == "done":
+            metrics, reason = inspect_json(folder / "metrics.json")
+            summary = metrics.get("summary", {})
+            if not isinstance(summary, dict):
+                summary, reason = {}, "metrics.json: summary is no object"
+            seen["damage"] = "; ".join(filter(None, (seen.get("damage"), reason)))
+        rows.append({**seen, "run": folder.name, "folder": folder, "summary": summary})
+    return rows
+
 # %% ../../nbs/api/8_workbench/execution.ipynb #057c6f49
+def _check_name(name: str) -> None:
+    """Raise RunError unless a run's name can be that of a folder."""
+    if not re.fullmatch(r"\w[\w.-]*", str(name)):
+        raise RunError(
+            f"the run's name is {name!r}, expected letters, digits and _, then also . and -: it becomes a folder"
+        )
+    if len(str(name).encode()) > 200:
+        raise RunError(f"the run's name has {len(name)} characters, expected at most 100: it becomes a folder")
+
+
 def _is_done(folder: Path, mark: str) -> bool:
     """Whether this very run is done; raises RunError if the folder holds another one."""
-    seen = read_json(folder / "run.json")
+    seen, reason = inspect_json(folder / "run.json")
+    instead = "give another --name, or --force to replace it"
+    if reason and not reason.endswith("is missing"):
+        raise RunError(f"{folder} holds a run that can't be read ({reason}): {instead}")
     if seen.get("fingerprint", mark) != mark:
-        raise RunError(
-            f"{folder} holds a run with other parameters or code: give another --name, or --force to replace it"
-        )
-    return seen.get("status") == "done"
+        raise RunError(f"{folder} holds a run with other parameters or code: {instead}")
+    [row] = _rows([folder])
+    return row["status"] == "done" and not row.get("damage")
 
 
 def _perform(experiment: Experiment, parameters: dict, folder: Path, opening: dict, progress: bool) -> None:
@@ -175,13 +213,13 @@ def _perform(experiment: Experiment, parameters: dict, folder: Path, opening: di
     for path in [*folder.glob("*.png"), *folder.glob("*.csv"), folder / "metrics.json"]:
         path.unlink(missing_ok=True)
     path, began = folder / f"{experiment.name}.ipynb", time.perf_counter()
-    write_json(path, experiment.nb)
     closing = {}
     try:
+        write_json(path, experiment.nb)
         nb = _execute(path, {k: parameters[k] for k in opening["changed"]}, progress)
         closing = _collect(nb, folder)
-    except RunFailedError as e:
-        closing = {"status": "failed", "error": e.error}
+    except (RunError, OSError) as e:
+        closing = {"status": "failed", "error": getattr(e, "error", {"text": str(e)})}
         raise RunFailedError(f"{e}\nthe executed notebook, up to there: {path}") from e
     except KeyboardInterrupt:
         closing = {"status": "interrupted"}
@@ -196,12 +234,18 @@ def _collect(nb, folder: Path) -> dict:
     found, device = records(nb)
     pictures = figures(nb)
     for name, png in pictures.items():
-        (folder / name).write_bytes(png)
+        write_file(folder / name, png)
     tables = {f"{name}.csv": rows for name, rows in found.items() if is_table(rows)}
     for name, rows in tables.items():
         write_csv(folder / name, rows)
     write_json(folder / "metrics.json", found)
-    return {"status": "done", "device": device, "figures": list(pictures), "tables": list(tables)}
+    return {
+        "status": "done",
+        "device": device,
+        "figures": list(pictures),
+        "tables": list(tables),
+        "notes": repeated(nb),
+    }
 
 # %% ../../nbs/api/8_workbench/execution.ipynb #68e71d54
 def results(
@@ -209,13 +253,20 @@ def results(
     out: str | Path = "runs",  # where runs are kept
 ) -> list[dict]:  # one per run, oldest first
     """Return every run of an experiment: its state, its folder, and what it recorded as `summary`."""
-    folders = [path for path in (Path(out) / experiment).glob("*") if path.is_dir()]
-    rows = []
-    for folder in folders:
-        seen = state(folder)
-        summary = read_json(folder / "metrics.json").get("summary", {}) if seen["status"] == "done" else {}
-        rows.append({**seen, "run": folder.name, "folder": folder, "summary": summary})
-    return sorted(rows, key=lambda row: row.get("started", ""))
+    if experiment in ("", ".", "..") or Path(experiment).name != experiment:
+        raise RunError(f"the experiment is {experiment!r}, expected a name: the folder of all runs is given as --out")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise RunError(f"{out} is not a folder, expected the one that holds runs")
+    folders = [path for path in (Path(out) / experiment).glob("[!.]*") if path.is_dir()]
+    return sorted(_rows(folders), key=lambda row: row.get("started", ""))
+
+# %% ../../nbs/api/8_workbench/execution.ipynb #68e71d55
+_OWN = ("run", "status", "started", "seconds", "error")  # columns of every table of results
+
+
+def _others(cells: dict, taken: dict | tuple, kind: str) -> dict:
+    """Cells under their names, or with the kind added where the name is taken."""
+    return {f"{name} ({kind})" if name in taken else name: value for name, value in cells.items()}
 
 
 def rows_of(runs: list[dict]) -> list[dict]:
@@ -227,6 +278,9 @@ def rows_of(runs: list[dict]) -> list[dict]:
     rows = []
     for r, p in zip(runs, told, strict=True):
         row = {"run": r["run"], "status": r["status"], "started": r.get("started", "").replace("+00:00", "Z")}
-        row |= {name: p.get(name) for name in names} | r["summary"]
-        rows.append(row | {"seconds": r.get("seconds"), "error": r.get("error", {}).get("text")})
+        row |= _others({name: p.get(name) for name in names}, _OWN, "parameter")
+        row |= _others(r["summary"], {**row, **dict.fromkeys(_OWN)}, "summary")
+        reasons = [r.get("error", {}).get("text"), r.get("damage"), *r.get("notes", [])]
+        reason = "; ".join(str(why) for why in reasons if why)
+        rows.append(row | {"seconds": r.get("seconds"), "error": reason or None})
     return rows

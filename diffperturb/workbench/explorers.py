@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'WIDE', 'WIDTH', 'NOISES', 'POLYGONS', 'slider', 'log_slider', 'power_slider', 'choice', 'Seed', 'only_for',
-           'parse_points', 'alert', 'status', 'Explorer', 'choose_polygon', 'polytope_controls', 'polytope_explorer']
+           'parse_points', 'Explorer', 'polytope_explorer']
 
 # %% ../../nbs/api/8_workbench/explorers.ipynb #0bd5749b
 import base64
@@ -118,14 +118,14 @@ def parse_points(text: str) -> list[list[float]]:
 WIDTH = 920  # of a picture, in pixels
 
 
-def alert(fault: Exception) -> str:
+def _alert(fault: Exception) -> str:
     """Format an error as a box of HTML that screen readers announce."""
     style = "border-left: 4px solid #D55E00; background: #FDF0E8; color: #222; padding: 0.5em 1em; line-height: 1.5"
     words = escape(str(fault) or type(fault).__name__)
     return f'<div role="alert" style="{style}">{words}<br>The picture is the last one that could be drawn.</div>'
 
 
-def status(words: str) -> str:
+def _status(words: str) -> str:
     """Format a line of HTML that screen readers read when it changes."""
     return f'<div role="status" style="line-height: 1.5">{escape(words)}</div>'
 
@@ -154,14 +154,14 @@ class Explorer(VBox):
         return {name: control.value for name, control in self.controls.items()}
 
     def _show(self, png, words):
-        self.picture.value, self.readout.value = png, status(words)
+        self.picture.value, self.readout.value = png, _status(words)
 
     def _changed(self, change):
         try:
             self._show(*self.draw(**self.values))
             self.fault, self.error.value = None, ""
         except Exception as e:  # whatever it is, the user must see it
-            self.fault, self.error.value = e, alert(e)
+            self.fault, self.error.value = e, _alert(e)
 
     def _repr_mimebundle_(self, **kwargs):
         picture = base64.b64encode(self.picture.value).decode()
@@ -172,7 +172,7 @@ NOISES = {type(n).__name__: n for n in (Normal(), Gumbel(), CenteredGumbel(), La
 POLYGONS = ("square", "hexagon", "random", "your own")
 
 
-def choose_polygon(
+def _choose_polygon(
     polytope: str,  # one of `POLYGONS`
     shape: int,  # seed of a random polygon
     corners: str,  # text with the corners of your own
@@ -185,7 +185,7 @@ def choose_polygon(
     return regular_polygon(6) if polytope == "hexagon" else polygon([[1, 1], [-1, 1], [-1, -1], [1, -1]])
 
 # %% ../../nbs/api/8_workbench/explorers.ipynb #7b408d54
-def polytope_controls() -> dict[str, Widget]:
+def _polytope_controls() -> dict[str, Widget]:
     """Make the controls of `polytope_explorer`, by name."""
     polytope = choice("polytope", POLYGONS, "square")
     kind = {"continuous_update": False, "style": STYLE, "layout": WIDE}
@@ -210,15 +210,15 @@ def polytope_explorer() -> Explorer:
     @lru_cache(maxsize=1)  # the path depends neither on the temperature nor on M
     def path(noise, theta, seed, shape):
         key = jax.random.key(seed)
-        return polytope_path(choose_polygon(*shape), NOISES[noise], jnp.array(theta), key=jax.random.fold_in(key, 1))
+        return polytope_path(_choose_polygon(*shape), NOISES[noise], jnp.array(theta), key=jax.random.fold_in(key, 1))
 
     def draw(theta_1, theta_2, epsilon, num_samples, noise, polytope, seed, shape, corners):
         theta, shape = (theta_1, theta_2), (polytope, shape, corners)
         here = {"key": jax.random.key(seed), "path": path(noise, theta, seed, shape)}
-        solver = choose_polygon(*shape)
+        solver = _choose_polygon(*shape)
         record = polytope_record(solver, NOISES[noise], jnp.array(theta), epsilon, num_samples, **here)
         picture = pictures[0].update(record) if pictures else PolytopePicture(record)
         pictures[:] = [picture]
         return picture.png(), describe(record)
 
-    return Explorer(polytope_controls(), draw)
+    return Explorer(_polytope_controls(), draw)

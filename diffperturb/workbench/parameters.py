@@ -21,12 +21,14 @@ from pathlib import Path
 from types import ModuleType
 
 import diffperturb
+from .ranges import Range, read_cell
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #63a1c0df
 EXAMPLE = (  # (tag, source) of each cell
     (
         "parameters",
-        "epsilon = 1.0  # temperature\nseed = 0  # of all random numbers\nnum_samples = [10, 1000]  # draws per mean",
+        "epsilon = 1.0  # temperature\nseed = 0  # of all random numbers\nnum_samples = [10, 1000]  # draws per mean\n"
+        "assert epsilon > 0\nassert min(num_samples) >= 1",
     ),
     ("short", 'short = {"num_samples": [10]}'),
     (
@@ -36,7 +38,6 @@ EXAMPLE = (  # (tag, source) of each cell
     ),
     (
         "",
-        'assert epsilon > 0, f"epsilon is {epsilon}, expected a number above 0"\n'
         "rng = np.random.default_rng(seed)\n"
         "means = {M: over_seeds(epsilon * rng.gumbel(size=(8, M)).mean(axis=1)) for M in num_samples}",
     ),
@@ -129,21 +130,12 @@ def _tagged(nb, tag: str) -> list[str]:
     return [c["source"] for c in nb["cells"] if tag in c["metadata"].get("tags", []) and c["cell_type"] == "code"]
 
 
-def _assignments(source: str, where: str) -> tuple[dict, dict]:
-    """The values that a cell assigns to names, and the comments beside them."""
-    values, notes = {}, {}
-    for node in ast.parse(source).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        try:
-            values[target.id] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError) as e:
-            raise RunError(
-                f"{where} has the line `{ast.unparse(node)}`, expected NAME = VALUE, where VALUE is a number, a string, "
-                "True, False or a list of these"
-            ) from e
-        beside = source.splitlines()[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-        notes[target.id] = beside.strip().removeprefix("#").strip()
-    return values, notes
+def _cell(source: str, where: str) -> tuple[dict, dict, list[Range]]:
+    """The values, comments and ranges in a cell; raises RunError for what is no parameter."""
+    try:
+        return read_cell(source)
+    except ValueError as e:
+        raise RunError(f"{where} {e}") from e
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #6eddc733
 @dataclass(frozen=True)
@@ -155,6 +147,7 @@ class Experiment:
     purpose: str  # the quoted line under its title
     defaults: dict  # parameter -> value
     notes: dict  # parameter -> its comment
+    ranges: list[Range]  # the conditions that values must meet
     short: dict  # the values that the short form takes instead
     nb: dict
 
@@ -164,8 +157,20 @@ def load_notebook(path: Path) -> dict:
     nbformat = import_extra("nbformat")
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as e:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, nbformat.ValidationError) as e:
         raise RunError(f"{path} is not a valid notebook: restore it, or save it again in JupyterLab") from e
+
+
+def _source(path: Path) -> dict:
+    """A notebook that is to be run, without the import of nbformat, which takes most of a second, if that is possible."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        nb = json.loads(path.read_text(encoding="utf-8"))
+        for cell in nb["cells"]:
+            cell["source"] = "".join(cell["source"])
+            cell["metadata"].get("tags")
+        if nb["nbformat"] == 4:
+            return nb
+    return load_notebook(path)
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #99b169db
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
@@ -184,26 +189,34 @@ def _kind(value, where: str) -> tuple[type, type | None]:
         raise RunError(f"{where}, expected a list with at least one element, all of one type")
     return list, kinds.pop()
 
+# %% ../../nbs/api/8_workbench/parameters.ipynb #rng00003
+def _short(source: str, where: str) -> dict:
+    """The dictionary of the cell tagged `short`."""
+    values = list(_cell(source, where)[0].values())
+    if len(values) != 1 or not isinstance(values[0], dict):
+        raise RunError(f"{where} holds `{source.strip()[:60]}`, expected one dictionary: short = {{NAME: VALUE, ...}}")
+    return values[0]
+
 # %% ../../nbs/api/8_workbench/parameters.ipynb #0ab5cea6
 def read(path: Path | str) -> Experiment:
     """Read the experiment in a notebook; raises `RunError` if its parameters are ambiguous."""
     path = Path(path)
-    nb, cell = load_notebook(path), f"the cell tagged `parameters` of {path.name}"
+    nb, cell = _source(path), f"the cell tagged `parameters` of {path.name}"
     tagged = _tagged(nb, "parameters")
     if len(tagged) != 1:
         raise RunError(
             f"{path} has {len(tagged)} cells tagged `parameters`, expected one: tag the cell that sets them "
             "(JupyterLab: Property Inspector at the right, Cell Tags)"
         )
-    defaults, notes = _assignments(tagged[0], cell)
+    defaults, notes, ranges = _cell(tagged[0], cell)
     for name, value in defaults.items():
         _kind(value, f"{cell} sets {name} to {value!r}")
     text = "\n".join(c["source"] for c in nb["cells"] if c["cell_type"] == "markdown")
     purpose = re.search(r"^>\s*(.+)$", text, re.M)
-    found = Experiment(path.stem, path, purpose[1] if purpose else "", defaults, notes, {}, nb)
-    short = [_assignments(source, "the cell tagged `short`")[0] for source in _tagged(nb, "short")]
-    values = [value for assigned in short for value in assigned.values()]
-    return replace(found, short=check(found, values[0])) if values else found
+    found = Experiment(path.stem, path, purpose[1] if purpose else "", defaults, notes, ranges, {}, nb)
+    check(found, defaults)
+    short = [_short(source, f"the cell tagged `short` of {path.name}") for source in _tagged(nb, "short")]
+    return replace(found, short=check(found, short[0])) if short else found
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #d1afa989
 def _fit(value, kind):
@@ -224,19 +237,34 @@ def _checked(name: str, value, default):
         raise RunError(f"parameter {name} is an empty list, {expected}")
     try:
         return [_fit(v, of) for v in _fit(value, list)] if of else _fit(value, kind)
-    except ValueError as e:
-        raise RunError(f"parameter {name} is {value!r}, {expected}") from e
+    except (ValueError, OverflowError) as e:
+        raise RunError(f"parameter {name} is {_shown(value)}, {expected}") from e
+
+
+def _shown(value) -> str:
+    """A value as an error shows it, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #d1afa98a
 def check(experiment: Experiment, parameters: dict) -> dict:
-    """Check parameters against the names and types of the experiment's own, and return them."""
+    """Check parameters against the names, types and ranges of the experiment's own, and return them."""
+    if not isinstance(parameters, dict):
+        raise RunError(f"parameters is {_shown(parameters)}, expected a dictionary of names and values")
     checked = {}
     for name, value in parameters.items():
         if name not in experiment.defaults:
             known = ", ".join(experiment.defaults)
-            guess = did_you_mean(name, experiment.defaults)
+            guess = did_you_mean(str(name), experiment.defaults)
             raise RunError(f"{experiment.name} has no parameter {name!r}; known: {known}{guess}")
         checked[name] = _checked(name, value, experiment.defaults[name])
+    for r in experiment.ranges:
+        if r.parameter in checked and not r.holds(checked[r.parameter]):
+            seen, default = _shown(checked[r.parameter]), experiment.defaults[r.parameter]
+            why = f" ({r.why})" if r.why else ""
+            raise RunError(
+                f"parameter {r.parameter} is {seen}, expected {r.condition}{why}; its default is {default!r}"
+            )
     return checked
 
 # %% ../../nbs/api/8_workbench/parameters.ipynb #0cfa6333
@@ -247,8 +275,11 @@ def parse(
     """Read a parameter's value from text; raises ValueError if it can't be read as the default's type."""
     kind, of = _kind(default, "")
     if of:
-        items = [item.strip(" '\"") for item in text.strip(" []").split(",")]
-        return [parse(item, of()) for item in items if item]
+        inner = text.strip()
+        if inner.startswith("[") != inner.endswith("]"):
+            raise ValueError(f"{text!r} has one bracket")
+        inner = inner.removeprefix("[").removesuffix("]").strip()
+        return [parse(item.strip(" '\""), of()) for item in inner.split(",")] if inner else []
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     return kind(text)

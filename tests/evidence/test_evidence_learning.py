@@ -9,7 +9,8 @@ import pytest
 from support import ALL, refuses, table
 
 from diffperturb import FenchelYoungLoss, MonteCarlo, Normal, Perturbed, TopK
-from diffperturb.evidence.learning_benchmark import METHODS, QUANTITIES, SOLVERS, by_distance, fit_pair, main, pairs
+from diffperturb.evidence import learning_benchmark
+from diffperturb.evidence.learning_benchmark import METHODS, QUANTITIES, SOLVERS, by_distance, fit_pair, pairs
 from diffperturb.evidence.learning_problems import decision_errors, fit, learning_problem
 from diffperturb.learning.relaxations import RelaxedSubset
 
@@ -101,7 +102,7 @@ def test_a_pair_is_an_ordinary_loss(problems):
 def test_the_command_writes_what_it_ran(tmp_path, monkeypatch):
     benchmark = "diffperturb.evidence.learning_benchmark.pairs"
     monkeypatch.setattr(benchmark, lambda: {("Argmax", "SPO+"): None})
-    main(["--out", str(tmp_path / "results.json"), "--steps", "5"])
+    learning_benchmark._main(["--out", str(tmp_path / "results.json"), "--steps", "5"])
     results = json.loads((tmp_path / "results.json").read_text())
     [record] = results["pairs"]
     assert (record["solver"], record["method"], results["steps"]) == ("Argmax", "SPO+", 5)
@@ -124,4 +125,4 @@ def test_bad_input_is_refused(row):
 
 def test_the_command_needs_a_file():
     with pytest.raises(SystemExit):
-        main([])
+        learning_benchmark._main([])

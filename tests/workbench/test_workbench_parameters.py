@@ -115,7 +115,7 @@ def test_a_missing_notebook_is_refused(home, toy):
 def test_a_missing_package_is_named(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "nbformat", None)
     words = 'nbformat is not installed, and runs need it: pip install "diffperturb[experiments]"'
-    refuses(lambda: parameters.read(toy), words, RunError)
+    refuses(lambda: parameters.load_notebook(toy), words, RunError)
 
 
 def test_text_is_read_by_the_type_of_the_default(experiment):

@@ -54,7 +54,7 @@ def output(data, **note):
 def test_records_with_one_name_are_all_kept():
     cell = v4.new_code_cell("", outputs=[output({"application/json": i}, record="x", keys=[]) for i in range(3)])
     found, device = store.records(v4.new_notebook(cells=[cell]))
-    assert list(found.values()) == [0, 1, 2] and device is None
+    assert found == {"x": 0, "x-2": 1, "x-3": 2} and device is None
 
 
 def test_figures_are_named_by_their_label():
