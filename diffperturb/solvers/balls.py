@@ -13,7 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..foundations.checks import check_positive
 from ..foundations.errors import error_if
@@ -24,6 +24,8 @@ from ..foundations.solver import Solver
 class _Ball(Solver):
     """What all balls share; `size` is checked when it is used."""
 
+    differentiable = ("size",)
+
     def _scaled(self, atom: Float[Array, "*event"], theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
         """`size` times an atom, in the dtype of theta."""
         size = check_positive(self.size, f"{type(self).__name__}: size", hint=", the radius in the ball's norm")
@@ -32,6 +34,10 @@ class _Ball(Solver):
     def radius(self, shape: tuple) -> Float[Array, ""]:
         """The Euclidean norm of an atom of length one, times the size."""
         return jnp.asarray(self.size, float)
+
+    def contains(self, y: Float[Array, "*event"]) -> Bool[Array, ""]:
+        """Whether the norm of the point is at most the size, within 1e-3."""
+        return self._norm(y) <= self.size * (1 + 1e-3)
 
     def check(self, shape: tuple) -> None:
         if math.prod(shape) < 1:
@@ -58,6 +64,9 @@ class L1Ball(_Ball):
 
     size: Float[Array, ""] | float = 1.0
 
+    def _norm(self, y):
+        return jnp.sum(jnp.abs(y))
+
     def solve(self, theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
         flat = jnp.ravel(theta)
         atom = jax.nn.one_hot(jnp.argmax(jnp.abs(flat)), flat.size, dtype=theta.dtype) * _signs(flat)
@@ -80,6 +89,9 @@ class LinfBall(_Ball):
     """
 
     size: Float[Array, ""] | float = 1.0
+
+    def _norm(self, y):
+        return jnp.max(jnp.abs(y))
 
     def solve(self, theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
         return self._scaled(_signs(theta), theta)
@@ -113,6 +125,9 @@ class L2Ball(_Ball):
 
     size: Float[Array, ""] | float = 1.0
 
+    def _norm(self, y):
+        return jnp.linalg.norm(jnp.ravel(y))
+
     def solve(self, theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
         return self._scaled(_direction(theta), theta)
 
@@ -131,6 +146,10 @@ class GroupLassoBall(_Ball):
     groups: Int[Array, "*event"]  # the number of its group for each entry, 0 .. num_groups - 1, of the shape of theta
     num_groups: int = static()
     size: Float[Array, ""] | float = 1.0
+
+    def _norm(self, y):
+        squares = jax.ops.segment_sum(jnp.ravel(jnp.square(y)), jnp.ravel(jnp.asarray(self.groups)), self.num_groups)
+        return jnp.sum(jnp.sqrt(squares))
 
     def solve(self, theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
         return self._scaled(_group_atom(theta, _group_numbers(self.groups, self.num_groups), self.num_groups), theta)
@@ -186,6 +205,9 @@ class NuclearBall(_Ball):
     """
 
     size: Float[Array, ""] | float = 1.0
+
+    def _norm(self, y):
+        return jnp.sum(jnp.linalg.svd(y, compute_uv=False))
 
     def solve(self, theta: Float[Array, "n m"]) -> Float[Array, "n m"]:
         largest = jnp.max(jnp.abs(theta))

@@ -21,7 +21,7 @@ from ..foundations.solver import Solver, as_solver, minimize
 from ._runtime.callbacks import CallbackError, on_host
 from ._runtime.external_calls import HostSolve, Options, Runner, make_runner
 from ._runtime.external_memory import Counts
-from ._runtime.external_results import Facts, frozen_fact
+from ._runtime.external_results import Facts, first_nan, frozen_fact
 
 # %% ../../nbs/api/4_solvers/external.ipynb #6fa5cfca
 class _Stated(Solver):
@@ -30,6 +30,10 @@ class _Stated(Solver):
     @property
     def binary(self) -> bool:
         return self.runner.options.facts.binary
+
+    @property
+    def exact(self) -> bool:
+        return self.runner.options.facts.exact
 
     def _stated(self, fact, shape):
         given = getattr(self.runner.options.facts, fact)
@@ -108,6 +112,7 @@ def external(
     hyperplane: tuple | None = None,  # (a, b) with <a, y> = b for every solution
     vertices: Float[Array, " v ..."] | Callable | None = None,  # (m, *shape), or a function of the shape
     binary: bool = False,  # whether every solution consists of 0 and 1
+    exact: bool = True,  # False for a heuristic: another point may be better than what fn returns
     name: str | None = None,  # for errors; None: that of fn
 ) -> Solver:
     """Turn a Python function into a solver; errors name the solver and the instance.
@@ -118,18 +123,18 @@ def external(
         [0.0, 1.0, 0.0]
     """
     calls = _checked_calls(fn, workers, processes, time_limit, cache, feasible, dtype)
-    calls |= {"feasible": feasible, "facts": _stated_facts(radius, hyperplane, vertices, binary)}
+    calls |= {"feasible": feasible, "facts": _stated_facts(radius, hyperplane, vertices, binary, exact)}
     name = name or getattr(fn, "__name__", type(fn).__name__)
     shape = shape if shape is None else tuple(map(int, np.atleast_1d(np.asarray(shape, int))))
     solver = External(_checked_data(data), make_runner(Options(fn, name, shape, bool(batched), bool(costs), **calls)))
     return minimize(solver) if costs else solver
 
 # %% ../../nbs/api/4_solvers/external.ipynb #a824c22e
-def _stated_facts(radius, hyperplane, vertices, binary) -> Facts:
+def _stated_facts(radius, hyperplane, vertices, binary, exact) -> Facts:
     if hyperplane is not None and not (isinstance(hyperplane, tuple) and len(hyperplane) == 2):
         raise TypeError(f"hyperplane is {hyperplane!r}, expected (a, b) with <a, y> = b")
     normal, level = map(frozen_fact, hyperplane or (None, None))
-    return Facts(frozen_fact(radius), normal, level, frozen_fact(vertices), bool(binary))
+    return Facts(frozen_fact(radius), normal, level, frozen_fact(vertices), bool(binary), bool(exact))
 
 
 def _check_function(what, function):
@@ -161,9 +166,13 @@ def _checked_calls(fn, workers, processes, time_limit, cache, feasible, dtype) -
 # %% ../../nbs/api/4_solvers/external.ipynb #4016809a
 def _check_leaf(leaf):
     """An error unless these are numbers that JAX keeps as they are."""
-    if isinstance(leaf, jax.Array):
+    if isinstance(leaf, jax.core.Tracer):  # looked at when its numbers arrive
         return
     found = np.asarray(leaf)
+    if (at := first_nan(found)) is not None:
+        raise ValueError(f"data hold NaN at {at} of an array of shape {found.shape}, expected numbers")
+    if isinstance(leaf, jax.Array):
+        return
     if found.dtype.kind not in "biufc":
         raise TypeError(f"data holds a {type(leaf).__name__}, expected arrays of numbers: let fn refer to the rest")
     kept = found.astype(jax.dtypes.canonicalize_dtype(found.dtype))

@@ -220,8 +220,17 @@ class Logic(Solver):
         return jnp.asarray(np.column_stack([inputs, operator(inputs > 0) != negated]).astype(float))
 
 # %% ../../nbs/api/4_solvers/logic.ipynb #fe5af93b
+class _Renamed(Solver):
+    """A solver of another one's decisions: as exact as that."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether no other choice that keeps the rule is better."""
+        return self.solver.exact
+
+# %% ../../nbs/api/4_solvers/logic.ipynb #9dcd6936
 @pytree_dataclass
-class Negated(Solver):
+class Negated(_Renamed):
     """A solver of truth values in which the marked variables are negated: 1 - y_i stands in its rule for y_i.
 
     Example:

@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..foundations.checks import check_count
 from ..foundations.pytrees import pytree_dataclass, static
@@ -27,6 +27,11 @@ def _check_matrix(shape: tuple, solver: str) -> tuple[int, int]:
             f"{solver} got scores of shape {tuple(shape)}, expected (n, m) with n, m >= 1: use jax.vmap for a batch"
         )
     return tuple(shape)
+
+
+def _is_matched(y) -> Array:
+    """Whether no entry is below 0, and no row or column sums to more than 1, within 1e-3."""
+    return jnp.all(y >= -1e-3) & jnp.all(jnp.sum(y, axis=0) <= 1 + 1e-3) & jnp.all(jnp.sum(y, axis=1) <= 1 + 1e-3)
 
 
 def _matchings(n: int, m: int, k: int) -> list[np.ndarray]:
@@ -66,6 +71,9 @@ class Assignment(Solver):
 
     def vertices(self, shape: tuple) -> Float[Array, "k n m"]:
         return jnp.asarray(_matchings(*_check_matrix(shape, "Assignment"), min(shape)))
+
+    def contains(self, y: Float[Array, "n m"]) -> Bool[Array, ""]:
+        return _is_matched(y) & (jnp.abs(jnp.sum(y) - min(y.shape)) <= 1e-3 * min(y.shape))
 
 # %% ../../nbs/api/4_solvers/matching.ipynb #83abb9d0
 @partial(jax.jit, static_argnums=1)
@@ -115,3 +123,6 @@ class PartialMatching(Solver):
         self.check(shape)
         sizes = range(min(shape) + 1) if self.k is None else (self.k,)
         return jnp.asarray([y for k in sizes for y in _matchings(*shape, k)])
+
+    def contains(self, y: Float[Array, "n m"]) -> Bool[Array, ""]:
+        return _is_matched(y) & (True if self.k is None else jnp.abs(jnp.sum(y) - self.k) <= 1e-3 * self.k)

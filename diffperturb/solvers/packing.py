@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Real
 from ..foundations.checks import check_count, check_vector
 from ..foundations.errors import error_if
 from ..foundations.pytrees import pytree_dataclass, static
-from ..foundations.solver import Solver
+from ..foundations.solver import Solver, with_room
 
 # %% ../../nbs/api/4_solvers/packing.ipynb #796a4772
 @pytree_dataclass
@@ -46,7 +46,7 @@ class Knapsack(Solver):
         return self.counts is None
 
     def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
-        weights, capacity, counts = _items(self)
+        (weights, capacity, counts), theta = _items(self), with_room(theta, max(theta.size, self.max_capacity))
         if counts is not None:
             return _pack_bundles(theta, weights, capacity, counts, self.max_capacity)
         weights, capacity = _at_most(weights, self.max_capacity + 1), _at_most(capacity, self.max_capacity)

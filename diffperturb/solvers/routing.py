@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from ..foundations.checks import check_count, check_positive
 from ..foundations.pytrees import pytree_dataclass, static
-from ..foundations.solver import Solver
+from ..foundations.solver import Solver, with_room
 from ._runtime.callbacks import on_host
 from diffperturb.solvers._runtime.highs import (
     Pool,
@@ -52,7 +52,7 @@ class TravelingSalesperson(Solver):
 
     def solve(self, theta: Float[Array, "n n"]) -> Float[Array, "n n"]:
         if _method(self, len(theta)) == "held-karp":
-            return _adjacency(_held_karp(theta + theta.T), theta.dtype)
+            return _adjacency(_held_karp(_edge_scores(theta)), theta.dtype)
         load_highs("TravelingSalesperson")
         result = jax.ShapeDtypeStruct(theta.shape, theta.dtype)
         return on_host(partial(_tours, self.time_limit), theta, result=result, name="TravelingSalesperson")
@@ -72,6 +72,12 @@ class TravelingSalesperson(Solver):
         return jax.vmap(partial(_adjacency, dtype=float))(jnp.asarray(orders))
 
 # %% ../../nbs/api/4_solvers/routing.ipynb #tourhlp1
+def _edge_scores(theta):
+    """The score of each edge; a tour adds up those of n edges, of two entries each."""
+    theta = with_room(theta, 2 * len(theta))
+    return theta + theta.T
+
+
 def _method(solver: TravelingSalesperson, n: int) -> str:
     """The method that solves n nodes."""
     return solver.method or ("held-karp" if n <= HELD_KARP_UNTIL else "cuts")

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..foundations.checks import check_count, check_vector
+from ..foundations.errors import error_if
 from ..foundations.pytrees import pytree_dataclass, static
 from ..foundations.solver import Solver
 from diffperturb.solvers._runtime.sorting import (
@@ -99,6 +100,46 @@ class TopK(Solver):
         return jnp.asarray([np.isin(np.arange(d), row).astype(float) for row in rows])
 
 # %% ../../nbs/api/4_solvers/selection.ipynb #b2931a49
+def _finite(v):
+    """The reference vector, or an error, at run time too, if an entry is NaN or infinite."""
+    xp = jnp if isinstance(v, jax.core.Tracer) else np
+    return error_if(v, ~xp.all(xp.isfinite(v)), lambda v: f"Ranking: v is {v}, expected finite numbers", v)
+
+
+def _check_known(v) -> None:
+    """Check a reference vector that is known while the program is traced."""
+    if isinstance(v, (np.ndarray, jax.Array)) and not isinstance(v, jax.core.Tracer):
+        _finite(np.asarray(v))
+
+
+def _check_size(v, d: int) -> None:
+    """Raise `ValueError` unless the reference vector has d entries."""
+    if v is not None and (found := jnp.shape(v)) != (d,):
+        raise ValueError(f"the reference vector v has shape {found}, expected {(d,)}: one entry for each score")
+
+
+def _read(v, d: int, dtype) -> Array:
+    """The reference vector in a dtype, 1 to d if there is none; what is known was checked before."""
+    if v is None:
+        return _ranks(d, dtype)
+    return jnp.asarray(_finite(v) if isinstance(v, jax.core.Tracer) else v, dtype)
+
+# %% ../../nbs/api/4_solvers/selection.ipynb #4bd3c3fd
+def _majorized(y, v) -> Array:
+    """Whether y is a mean of permutations of v (rising), within 1e-3: no k of its entries sum to less than the least k (Rado 1952)."""
+    short = jnp.cumsum(v) - jnp.cumsum(jnp.sort(y))
+    within = 1e-3 * (1 + jnp.sum(jnp.abs(v)))
+    return jnp.all(short <= within) & (jnp.abs(short[-1]) <= within)
+
+
+def _ranks(d: int, dtype) -> Array:
+    """The numbers 1 to d, or an error if the type can't tell them apart."""
+    if d > (most := 2 ** (jnp.finfo(dtype).nmant + 1)):
+        name = jnp.dtype(dtype).name
+        raise ValueError(f"Ranking: {d} ranks in {name}, which holds whole numbers up to {most}: pass theta in float32")
+    return jnp.arange(1, d + 1, dtype=dtype)
+
+# %% ../../nbs/api/4_solvers/selection.ipynb #5c1612a3
 @pytree_dataclass
 class Ranking(Solver):
     """The ordering of a reference vector v that matches the order of d scores.
@@ -112,19 +153,20 @@ class Ranking(Solver):
 
     v: Float[Array, " d"] | None = None  # in any order; None means (1, ..., d)
 
+    differentiable = ("v",)
+
+    def __post_init__(self):
+        _check_known(self.v)
+
     def reference(self, shape: tuple, dtype: DTypeLike = float) -> Float[Array, " d"]:
         """The reference vector in increasing order, of the given shape and dtype."""
-        d = check_vector(shape, "Ranking")
-        v = jnp.arange(1, d + 1, dtype=dtype) if self.v is None else jnp.asarray(self.v, dtype)
-        return jnp.sort(v)
+        return jnp.sort(_read(self.v, check_vector(shape, "Ranking"), dtype))
 
     def solve(self, theta: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.reference(theta.shape, theta.dtype)[sorted_where_fast(rank_rows, rank_in_xla, theta, jnp.int32)]
 
     def check(self, shape: tuple) -> None:
-        d = check_vector(shape, "Ranking")
-        if self.v is not None and (found := jnp.shape(self.v)) != (d,):
-            raise ValueError(f"the reference vector v has shape {found}, expected {(d,)}: one entry for each score")
+        _check_size(self.v, check_vector(shape, "Ranking"))
 
     def radius(self, shape: tuple) -> Float[Array, ""]:
         return jnp.linalg.norm(self.reference(shape))
@@ -134,6 +176,9 @@ class Ranking(Solver):
 
     def vertices(self, shape: tuple) -> Float[Array, "m d"]:
         return jnp.asarray(list(itertools.permutations(np.asarray(self.reference(shape)))))
+
+    def contains(self, y: Float[Array, " d"]) -> Bool[Array, ""]:
+        return _majorized(y, self.reference(y.shape, y.dtype))
 
 # %% ../../nbs/api/4_solvers/selection.ipynb #0efa738f
 @pytree_dataclass

@@ -17,7 +17,7 @@ from jax.tree_util import PyTreeDef
 
 from .callbacks import CallbackError, UnsolvableError
 from .external_memory import Counts, Memory, instance_keys
-from .external_results import Facts, as_solution, check_facts
+from .external_results import Facts, as_solution, check_facts, first_nan
 from .pools import Pool
 from .workers import Outcome, Process, RemoteError, Thread, attempt, portable
 
@@ -196,6 +196,14 @@ def _judge(feasible: Callable, batch: _Batch, place, y: np.ndarray, data: tuple)
         raise _refused(batch, place, "returned a solution that feasible rejects")
 
 # %% ../../../nbs/internals/external_calls.ipynb #6735838e
+def _check_data(batch: _Batch) -> None:
+    """Raise `UnsolvableError` for the first instance whose data hold NaN."""
+    for leaf in batch.leaves if batch.size else ():
+        if (at := first_nan(leaf)) is not None:
+            place = at[0] if len(leaf) > 1 else 0
+            raise _refused(batch, place, f"data hold NaN at {at[1:]} of an array of shape {leaf.shape[1:]}")
+
+
 def _places(options: Options, size: int) -> list:
     """What each call solves: an instance, or with `batched` a slice of the stack."""
     if not options.batched:
@@ -244,6 +252,7 @@ class HostSolve:
         runner = self.runner
         batch = _Batch(runner.options, self.structure, theta, leaves)
         runner.counts.add(instances=batch.size)
+        _check_data(batch)
         if not runner.options.cache or not batch.size:
             return _solved(runner, batch)
         rows = np.broadcast_to(batch.scores(theta), (batch.size, *theta.shape[1:]))
