@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from support import refuses, table
 
@@ -138,3 +139,31 @@ def test_shard_map_with_its_defaults():
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], capture_output=True, text=True, env=env, timeout=120)
     assert done.returncode == 0 and "all agree" in done.stdout, done.stderr[-3000:]
+
+
+# --- functions that are no functions of JAX arrays
+
+
+def with_numpy(theta):
+    y = np.zeros(len(theta), np.float32)
+    y[np.argmax(theta)] = 1
+    return y
+
+
+FOREIGN_FUNCTIONS = {
+    "NumPy": (with_numpy, "with_numpy"),
+    "a branch": (lambda theta: theta if theta[0] > 0 else -theta, "<lambda>"),
+    "a number": (lambda theta: theta * int(theta[0]), "<lambda>"),
+    "an index": (lambda theta: jnp.eye(3)[[0, 1, 2][jnp.argmax(theta)]], "<lambda>"),
+}
+
+
+@table(FOREIGN_FUNCTIONS)
+def test_a_function_of_numbers_is_sent_outside_of_jax(row):
+    fn, name = row
+    theta = jnp.array([0.3, 2.0, 1.0])
+    words = f"solver {name} needs the numbers of theta"
+    for call in (lambda: jax.jit(dp.Function(fn))(theta), lambda: dp.Perturbed(fn)(theta, key=KEY)):
+        refuses(call, words, TypeError)
+        refuses(call, f"dp.external({name}, shape=(3,))", TypeError)
+    assert dp.external(fn, shape=(3,))(theta).tolist() == dp.Function(fn)(theta).tolist()
