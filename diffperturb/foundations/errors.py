@@ -33,7 +33,8 @@ def _not_ours(record):
 logging.getLogger("jax._src.callback").addFilter(_not_ours)
 
 
-_checks = [os.environ.get("DIFFPERTURB_CHECKS", "1") != "0"]
+# Per thread, and part of the identity of a compiled program.
+_CHECKS = jax.make_user_context(os.environ.get("DIFFPERTURB_CHECKS", "1") != "0")
 
 
 @contextmanager
@@ -48,11 +49,8 @@ def run_time_checks(
         >>> y.tolist()
         [1.0, 0.0]
     """
-    before, _checks[0] = _checks[0], on
-    try:
+    with _CHECKS(bool(on)):
         yield
-    finally:
-        _checks[0] = before
 
 # %% ../../nbs/api/1_foundations/errors.ipynb #1d4c3b64
 def _first_fault(describe, bad, seen):
@@ -66,16 +64,23 @@ def _first_fault(describe, bad, seen):
     return f"{message} [instance {at if len(at) > 1 else at[0]} of the batch]" if at else message
 
 
+def _after(done, leaf):
+    """A leaf that waits for what a callback returned. The factor of 1 keeps its dtype and, in a mesh, its kind."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_after(done, jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    return leaf & done if leaf.dtype == bool else leaf * done.astype(leaf.dtype)
+
+
 def _raise(describe, x, bad, seen):
     """A value like x, for the compiler; at run time a callback raises instead."""
 
-    def fail(x, bad, *seen):
+    def fail(bad, *seen):
         raise RunTimeValueError(_first_fault(describe, bad, seen))
 
-    out = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
-    return jax.pure_callback(fail, out, x, bad, *seen, vmap_method="broadcast_all")
+    done = jax.pure_callback(fail, jax.ShapeDtypeStruct((), bool), bad, *seen, vmap_method="broadcast_all")
+    return jax.tree.map(partial(_after, done), x)
 
-# %% ../../nbs/api/1_foundations/errors.ipynb #c9ccafc5
+
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _gate(x, bad, seen, describe):
     """x, through a branch that raises if anything is bad."""
@@ -88,10 +93,17 @@ def _gate(x, bad, seen, describe):
 
     return jax.lax.cond(any_in_batch(bad), fail, keep, x)
 
-
+# %% ../../nbs/api/1_foundations/errors.ipynb #c9ccafc5
 @_gate.defjvp
 def _gate_jvp(describe, primals, tangents):
-    return _gate(*primals, describe), tangents[0]
+    """The identity. Its factor 1 comes from the branch: a derivative alone may not need x, and the check must not go with it."""
+    x, bad, seen = primals
+    x, one = _gate((x, jnp.ones(())), bad, seen, describe)
+
+    def gated(t):
+        return t * one.astype(t.dtype) if jnp.issubdtype(t.dtype, jnp.inexact) else t
+
+    return x, jax.tree.map(gated, tangents[0])
 
 
 def error_if(
@@ -104,7 +116,7 @@ def error_if(
 
     Raises: `RunTimeValueError` with the message of `describe`.
     """
-    if not _checks[0]:
+    if not _CHECKS.value:
         return x
     if not any(isinstance(v, jax.core.Tracer) for v in (bad, *seen)):
         if bad:

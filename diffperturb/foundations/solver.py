@@ -186,6 +186,18 @@ class Vertices(Solver):
     def vertices(self, shape: tuple) -> Float[Array, "m ..."]:
         return self.points
 
+
+def _called(fn, name, theta):
+    """What a user's function returns, as an array; an error where it is no function of JAX arrays."""
+    jax_only = jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError
+    try:
+        return jnp.asarray(fn(theta))
+    except (*jax_only, jax.errors.ConcretizationTypeError) as error:  # of NumPy, of `int` or an index, of `if`
+        raise TypeError(
+            f"solver {name} needs the numbers of theta, which jit, vmap and grad do not have yet: write it with "
+            f"jax.numpy, or run it outside of JAX, dp.external({name}, shape={theta.shape})"
+        ) from error
+
 # %% ../../nbs/api/1_foundations/solver.ipynb #9e151a64
 @pytree_dataclass
 class Function(Solver):
@@ -200,7 +212,7 @@ class Function(Solver):
 
     def solve(self, theta: Float[Array, "*event"]) -> Float[Array, "*event"]:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
-        y = jnp.asarray(self.fn(theta))
+        y = _called(self.fn, name, theta)
         if y.shape != theta.shape:
             raise ValueError(
                 f"solver {name} returned shape {y.shape} for scores of shape {theta.shape}: a solution y has one entry for each score"
@@ -220,7 +232,9 @@ def as_solver(
     if isinstance(solver, Solver):
         return solver
     if isinstance(solver, type) or not callable(solver):
-        raise TypeError(f"solver is {solver!r}; expected a Solver such as Argmax(), or a function theta -> y")
+        seen = f"the class {solver.__name__}" if isinstance(solver, type) else repr(solver)
+        hint = f": call it, {solver.__name__}(...)" if isinstance(solver, type) else ""
+        raise TypeError(f"solver is {seen}; expected a Solver such as Argmax(), or a function theta -> y{hint}")
     return Function(solver)
 
 # %% ../../nbs/api/1_foundations/solver.ipynb #d5d205e4

@@ -1,5 +1,10 @@
 """Callbacks from compiled programs: stacks, precision, errors with their place, all cores, the choice of a platform."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,3 +126,52 @@ def test_a_block_can_be_kept_in_xla():
     with only_in_xla():
         assert "callback" not in program()
     assert "callback" in program()
+
+
+def test_the_block_holds_for_its_thread_and_its_programs():
+    compiled = jax.jit(lambda theta: ranks(theta))
+    program = lambda: compiled.trace(jnp.zeros(3)).jaxpr
+    with only_in_xla(), ThreadPoolExecutor(1) as pool:
+        assert "callback" not in str(program()) and "callback" in str(pool.submit(program).result())
+    assert "callback" in str(program())
+
+
+def test_shard_map_with_its_defaults():
+    """What the host returns varies between devices as its arguments do."""
+    mesh, spec = jax.sharding.Mesh(jax.devices()[:1], ("x",)), jax.sharding.PartitionSpec("x")
+    theta = jnp.array([[0.3, -1.0, 2.0]])
+
+    def alone(theta):
+        return on_host(lambda rows: rows, theta[0], result=jax.ShapeDtypeStruct((3,), jnp.float32), name="same")[None]
+
+    for fn, expected in {lambda t: ranks(t[0])[None]: [[1, 0, 2]], alone: theta.tolist()}.items():
+        shared = jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec)
+        assert jax.jit(shared)(theta).tolist() == expected
+    kinds = jax.jit(jax.shard_map(alone, mesh=mesh, in_specs=spec, out_specs=jax.sharding.PartitionSpec()))
+    with pytest.raises(ValueError, match="out_specs"):  # a value that differs is not passed off as the same everywhere
+        kinds(theta)
+
+
+FORKED = """
+import os, time
+import numpy as np
+from diffperturb.solvers._runtime.callbacks import in_parts
+
+rows = np.random.default_rng(0).normal(size=(5000, 100))
+solve = lambda: in_parts(lambda r: np.sort(r, axis=1), rows)
+expected = solve()  # starts the threads
+if (child := os.fork()) == 0:
+    os._exit(0 if np.array_equal(solve(), expected) else 1)
+end = time.monotonic() + 20
+while (state := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+    time.sleep(0.01)
+if state == (0, 0):
+    os.kill(child, 9)
+print("the child hangs" if state == (0, 0) else f"the child ends with {os.waitstatus_to_exitcode(state[1])}")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_has_threads_of_its_own():
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60)
+    assert "the child ends with 0" in done.stdout, done.stdout + done.stderr

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ...foundations.batching import agreed_axes
+from ...foundations.batching import agreed_axes, varying_like
 from ...foundations.errors import RunTimeValueError
 
 # %% ../../../nbs/internals/callbacks.ipynb #ac6d1f6d
@@ -163,10 +163,18 @@ def on_host(
         return jnp.array(call(*arrays))
     words = jax.eval_shape(_in_words, result)
     out = jax.pure_callback(call.in_words, words, *map(_in_words, arrays), vmap_method="expand_dims")
+    out = varying_like(out, *arrays)
     return out if words.dtype == result.dtype else jax.lax.bitcast_convert_type(out, result.dtype)
 
 # %% ../../../nbs/internals/callbacks.ipynb #30a380c6
-_threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="diffperturb")
+def _start_threads():
+    global _threads
+    _threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="diffperturb")
+
+
+_start_threads()
+if hasattr(os, "register_at_fork"):  # a forked child has the pool, but none of its threads
+    os.register_at_fork(after_in_child=_start_threads)
 
 
 def _part(fn, first, arrays):
@@ -193,19 +201,21 @@ def in_parts(
     return np.concatenate(list(_threads.map(partial(_part, fn), ends, slices)))
 
 # %% ../../../nbs/internals/callbacks.ipynb #501e3760
-_only_in_xla = [False]
+_ONLY_IN_XLA = jax.make_user_context(False)  # per thread, and part of the identity of a compiled program
 
 
 @contextmanager
 def only_in_xla() -> Iterator[None]:
-    """Keep solvers that are first traced inside of the block in XLA, where they have a form for it."""
-    before, _only_in_xla[0] = _only_in_xla[0], True
-    try:
+    """Keep solvers that run inside of the block in XLA, where they have a form for it."""
+    with _ONLY_IN_XLA(True):
         yield
-    finally:
-        _only_in_xla[0] = before
 
 # %% ../../../nbs/internals/callbacks.ipynb #122833c7
+def _alike(fn, *arrays):
+    """A result that differs between devices where an argument does, as that of the host."""
+    return varying_like(fn(*arrays), *arrays)
+
+
 def per_platform(
     fn: Callable[..., np.ndarray],  # for `on_host`
     in_xla: Callable[..., Array],  # of the arrays of one instance, in JAX
@@ -215,7 +225,8 @@ def per_platform(
 ) -> Array:
     """Evaluate `in_xla(*arrays)`, or the equal `on_host(fn, *arrays)` where the program runs on a CPU."""
     arrays = jax.lax.stop_gradient(arrays)
-    if _is_split_cpu() or _only_in_xla[0]:
+    in_xla = partial(_alike, in_xla)
+    if _is_split_cpu() or _ONLY_IN_XLA.value:
         return in_xla(*arrays)
     host = partial(on_host, fn, result=result, name=name)
     if not any(isinstance(a, jax.core.Tracer) for a in arrays):
