@@ -25,8 +25,8 @@ _NAMES = {
         "StraightThrough", "task_losses",
     ],
     "noise": [
-        "Antithetic", "CenteredGumbel", "Density", "ExponentialPower", "Gumbel", "IID", "Laplace", "Logistic",
-        "Normal", "Orthogonal", "Scaled", "Sobol", "Stratified", "StudentT", "SumOfGamma", "TwoPoint",
+        "Antithetic", "CenteredGumbel", "Correlated", "Density", "ExponentialPower", "Gumbel", "IID", "Laplace",
+        "Logistic", "Normal", "Orthogonal", "Scaled", "Sobol", "Stratified", "StudentT", "SumOfGamma", "TwoPoint",
     ],
     "solvers": [
         "Argmax", "Assignment", "AtLeast", "AtMost", "BinaryChoice", "external", "Flow", "Graph", "GridPath",
@@ -74,7 +74,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which do not 
         task_losses as task_losses,
     )
     from diffperturb.noise import (
-        Antithetic as Antithetic, CenteredGumbel as CenteredGumbel, Density as Density,
+        Antithetic as Antithetic, CenteredGumbel as CenteredGumbel, Correlated as Correlated, Density as Density,
         ExponentialPower as ExponentialPower, Gumbel as Gumbel, IID as IID, Laplace as Laplace,
         Logistic as Logistic, Normal as Normal, Orthogonal as Orthogonal, Scaled as Scaled, Sobol as Sobol,
         Stratified as Stratified, StudentT as StudentT, SumOfGamma as SumOfGamma, TwoPoint as TwoPoint,

@@ -11,12 +11,13 @@ from diffperturb.noise.distributions import (
     StudentT,
 )
 from diffperturb.noise.without_density import NoDensity, SumOfGamma, TwoPoint
-from diffperturb.noise.scaled import Density, Scaled
+from diffperturb.noise.scaled import Correlated, Density, Scaled
 from diffperturb.noise.sampling import Antithetic, IID, Orthogonal, Sampling, Sobol, Stratified
 
 __all__ = [
     "Antithetic",
     "CenteredGumbel",
+    "Correlated",
     "Density",
     "ExponentialPower",
     "Gumbel",

@@ -14,9 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
-from ..foundations.pytrees import Key, pytree_dataclass, static
+from ..foundations.pytrees import Key, pytree_dataclass
 from ._bits import canonical_dtype, random_uniform
+from ._numbers import check_exponent, check_number, number_for
+from diffperturb.noise._student import (
+    PowerFacts,
+    StudentFacts,
+    least_df,
+    power_cdf,
+    power_log_density,
+    student_cdf,
+    student_log_density,
+)
 from .noise import Floats, IIDNoise
 
 # %% ../../nbs/api/2_noise/distributions.ipynb #f343b9e0
@@ -67,9 +78,8 @@ class Gumbel(IIDNoise):
     """
 
     mean = 0.5772156649015329  # Euler's constant
-    variance = math.pi**2 / 6
+    variance, fisher = math.pi**2 / 6, 1.0
     tails = (-3.7, 38.0)
-    fisher = 1.0
     symmetric = False
     location = 0.0
 
@@ -208,36 +218,9 @@ class Logistic(IIDNoise):
     def pair_excess(self, t: Floats) -> Floats:
         return _logistic_excess(t)
 
-# %% ../../nbs/api/2_noise/distributions.ipynb #3c825c67
-class _StudentFacts(IIDNoise):
-    """What Student's t states, for `df` degrees of freedom."""
-
-    @property
-    def mean(self) -> float:
-        """The mean of every entry."""
-        if self.df <= 1:
-            raise TypeError(f"{self} has no mean, so the perturbed maximum is not finite: take df > 1")
-        return 0.0
-
-    @property
-    def variance(self) -> float:
-        """The variance of every entry."""
-        return self.df / (self.df - 2) if self.df > 2 else math.inf
-
-    @property
-    def fisher(self) -> float:
-        """The Fisher information of an entry."""
-        return (self.df + 1) / (self.df + 3)
-
-    @property
-    def tails(self) -> tuple[float, float]:
-        """Less than 1e-16 of the mass lies outside: the density falls like t^-(df + 1)."""
-        reach = min(1e30, 2 * (1e16 * math.sqrt(self.df)) ** (1 / self.df) + 10 * math.sqrt(self.df))
-        return -reach, reach
-
 # %% ../../nbs/api/2_noise/distributions.ipynb #735b22e3
 @pytree_dataclass
-class StudentT(_StudentFacts):
+class StudentT(StudentFacts):
     """Student t entries with `df` degrees of freedom.
 
     Example:
@@ -245,61 +228,33 @@ class StudentT(_StudentFacts):
         [1.0, 1.0]
     """
 
-    df: float = static()  # degrees of freedom
+    df: Float[Array, ""] | float  # degrees of freedom
 
     def __post_init__(self):
-        if not self.df > 0:
-            raise ValueError(f"df is {self.df}; expected degrees of freedom above 0")
+        object.__setattr__(self, "df", check_number(self.df, "df", "degrees of freedom"))
 
     def sample(self, key: Key, shape: tuple, dtype: DTypeLike = float) -> Floats:
-        return jax.random.t(key, self.df, shape, canonical_dtype(dtype))
+        dtype = canonical_dtype(dtype)
+        meaning = f"degrees of freedom: draws with fewer pass the largest number of {dtype}"
+        df = check_number(self.df, "df", meaning, least_df(dtype))
+        return jax.random.t(key, number_for(df, dtype), shape, dtype)
 
     def log_pdf(self, t: Floats) -> Floats:
-        k = self.df
-        constant = math.lgamma((k + 1) / 2) - math.lgamma(k / 2) - 0.5 * math.log(k * math.pi)
-        return constant - (k + 1) / 2 * jnp.log1p(t**2 / k)
+        return student_log_density(self.df, t)
 
     def cdf(self, t: Floats) -> Floats:
-        k = jnp.asarray(self.df, jnp.result_type(t))
-        tail = 0.5 * jax.scipy.special.betainc(k / 2, jnp.full_like(k, 0.5), k / (k + jnp.asarray(t) ** 2))
-        return jnp.where(jnp.asarray(t) < 0, tail, 1 - tail)
+        return student_cdf(self.df, t)
 
     def log_cdf(self, t: Floats) -> Floats:
         return jnp.log(self.cdf(t))
 
     def score(self, z: Floats) -> Floats:
-        return (self.df + 1) * z / (self.df + z**2)
-
-# %% ../../nbs/api/2_noise/distributions.ipynb #72be17c7
-class _PowerFacts(IIDNoise):
-    """What the exponential power distribution states, for an exponent `beta`."""
-
-    mean = 0.0
-
-    @property
-    def variance(self) -> float:
-        """The variance of every entry."""
-        return math.gamma(3 / self.beta) / math.gamma(1 / self.beta)
-
-    @property
-    def fisher(self) -> float:
-        """The Fisher information of an entry."""
-        return self.beta**2 * math.gamma(2 - 1 / self.beta) / math.gamma(1 / self.beta)
-
-    @property
-    def smoothness(self) -> float:
-        """How often the density may be differentiated."""
-        return math.inf if self.beta % 2 == 0 else math.ceil(self.beta)
-
-    @property
-    def tails(self) -> tuple[float, float]:
-        """Less than 1e-16 of the mass lies outside."""
-        reach = 38.0 ** (1 / self.beta)
-        return -reach, reach
+        df = number_for(self.df, z)
+        return (df + 1) * z / (df + z**2)
 
 # %% ../../nbs/api/2_noise/distributions.ipynb #7cbf48da
 @pytree_dataclass
-class ExponentialPower(_PowerFacts):
+class ExponentialPower(PowerFacts):
     """Entries with density proportional to exp(-|t|^beta), beta >= 1.
 
     Example:
@@ -307,25 +262,22 @@ class ExponentialPower(_PowerFacts):
         [-4.0, 4.0]
     """
 
-    beta: float = static()  # the exponent
+    beta: Float[Array, ""] | float  # the exponent
 
     def __post_init__(self):
-        if not self.beta >= 1:
-            raise ValueError(f"beta is {self.beta}; expected an exponent of at least 1")
+        object.__setattr__(self, "beta", check_exponent(self.beta))
 
     def sample(self, key: Key, shape: tuple, dtype: DTypeLike = float) -> Floats:
+        beta = number_for(check_exponent(self.beta), dtype)
         key_size, key_sign = jax.random.split(key)
-        size = jax.random.gamma(key_size, 1 / self.beta, shape, canonical_dtype(dtype)) ** (1 / self.beta)
+        size = jnp.exp(jax.random.loggamma(key_size, 1 / beta, shape, dtype) / beta)
         return size * jax.random.rademacher(key_sign, shape, size.dtype)
 
     def log_pdf(self, t: Floats) -> Floats:
-        constant = math.log(self.beta / 2) - math.lgamma(1 / self.beta)
-        return constant - jnp.abs(t) ** self.beta
+        return power_log_density(self.beta, t)
 
     def cdf(self, t: Floats) -> Floats:
-        power = jnp.abs(t) ** self.beta
-        upper = 0.5 * jax.scipy.special.gammaincc(jnp.full_like(power, 1 / self.beta), power)
-        return jnp.where(jnp.asarray(t) < 0, upper, 1 - upper)
+        return power_cdf(self.beta, t)
 
     def log_cdf(self, t: Floats) -> Floats:
         return jnp.log(self.cdf(t))
@@ -333,5 +285,5 @@ class ExponentialPower(_PowerFacts):
     def score(self, z: Floats) -> Floats:
         if self.smoothness < math.inf:
             z = _differentiable(z, self.smoothness - 1, f"{self}")
-        size = jnp.where(z == 0, 1.0, jnp.abs(z))  # no 0 ** negative in derivatives
-        return jnp.where(z == 0, 0.0, self.beta * jnp.sign(z) * size ** (self.beta - 1))
+        beta, size = number_for(self.beta, z), jnp.where(z == 0, 1.0, jnp.abs(z))  # no 0 ** negative in derivatives
+        return jnp.where(z == 0, 0.0, beta * jnp.sign(z) * size ** (beta - 1))

@@ -7,19 +7,23 @@ __all__ = ['Floats', 'Noise', 'IIDNoise']
 
 # %% ../../nbs/api/2_noise/noise.ipynb #437a6a34
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ..foundations.pytrees import Key
+from ._bits import HalfInSingle
+from ._numbers import need_mean
 
 # %% ../../nbs/api/2_noise/noise.ipynb #3055ce93
 Floats = Float[Array, "..."]  # numbers of any shape, for functions that act entry by entry
 
 
-class Noise:
+class Noise(HalfInSingle):
     """A distribution with a density on score-shaped arrays.
 
     A subclass defines `sample` and `log_prob` (or `score`) and states `mean` and `fisher`;
@@ -47,19 +51,48 @@ class Noise:
         """E[s s'] applied to a direction of the shape of z; c times it for independent entries."""
         return self.fisher * direction
 
+    def check_shape(self, shape: tuple) -> None:
+        """Raise an error unless the noise can perturb scores of this shape."""
+
+    def check_mean(self, x: PyTree[Array]) -> PyTree[Array]:
+        """Return `x`, a result that needs the mean of the noise, or raise an error, at run time too, if it has none."""
+        return need_mean(self, x)
+
 # %% ../../nbs/api/2_noise/noise.ipynb #1dd6c963
 def _bisect(function, level, low, high):
-    """Where an increasing function reaches a level, entry by entry, between two numbers."""
+    """Where an increasing function reaches a level, entry by entry; halving asinh(t) keeps the digits of large t."""
 
     def halve(_, ends):
         low, high = ends
         middle = low / 2 + high / 2
-        below = function(middle) < level
+        below = function(jnp.sinh(middle)) < level
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    ends = jnp.full_like(level, low), jnp.full_like(level, high)
+    ends = jnp.full_like(level, math.asinh(low)), jnp.full_like(level, math.asinh(high))
     low, high = jax.lax.fori_loop(0, jnp.finfo(level.dtype).nmant + 12, halve, ends)
-    return low / 2 + high / 2
+    return jnp.where((level >= 0) & (level <= 1), jnp.sinh(low / 2 + high / 2), jnp.nan)
+
+
+@jax.custom_jvp
+def _inverse(noise, u):
+    """The inverse distribution function by bisection; of symmetric noise in its lower half, which has more digits."""
+    if not noise.symmetric:
+        return _bisect(noise.cdf, u, *noise.tails)
+    return jnp.where(u < 0.5, 1.0, -1.0) * _bisect(noise.cdf, jnp.minimum(u, 1 - u), noise.tails[0], 0.0)
+
+
+@partial(_inverse.defjvp, symbolic_zeros=True)
+def _inverse_jvp(primals, tangents):
+    """From G(t) = u: g(t) dt = du - dG, where the noise moves G."""
+    (noise, u), (moved, change) = primals, tangents
+    is_zero = lambda tangent: isinstance(tangent, SymbolicZero)
+    t = _inverse(noise, u)
+    change = jnp.zeros_like(t) if is_zero(change) else change
+    if not all(map(is_zero, jax.tree.leaves(moved, is_leaf=is_zero))):
+        fill = lambda leaf, tangent: jnp.zeros_like(leaf) if is_zero(tangent) else tangent
+        moved = jax.tree.map(fill, noise, moved, is_leaf=is_zero)
+        change = change - jax.jvp(lambda noise: noise.cdf(t), (noise,), (moved,))[1]
+    return t, change / jnp.exp(noise.log_pdf(t))
 
 # %% ../../nbs/api/2_noise/noise.ipynb #eb2b8656
 class IIDNoise(Noise):
@@ -87,7 +120,7 @@ class IIDNoise(Noise):
 
     def icdf(self, u: Floats) -> Floats:
         """The inverse distribution function of one entry, for u in (0, 1); by bisection where there is no formula."""
-        return _bisect(self.cdf, jnp.asarray(u), *self.tails)
+        return _inverse(self, jnp.asarray(u))
 
     def reflect(self, t: Floats) -> Floats:
         """The antithetic partner of t, the inverse distribution function at 1 - G(t)."""

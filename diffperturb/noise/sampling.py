@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from ..foundations.checks import check_count
 from ..foundations.pytrees import Key, pytree_dataclass, static
+from ._bits import rounded, single_for
 from .distributions import Normal
 from .noise import Floats, IIDNoise, Noise
 
@@ -43,6 +44,7 @@ class Sampling:
     def check(self, noise: Noise, num_samples: int, shape: tuple) -> None:
         """Raise an error if this sampling can't serve the noise, or can't make this number of draws."""
         check_count(num_samples, "num_samples", hint=", the number M of noise draws")
+        noise.check_shape(tuple(shape))
         unit = self.smallest(shape)
         if num_samples % unit:
             raise ValueError(
@@ -147,15 +149,15 @@ class Orthogonal(Sampling):
         super().check(noise, num_samples, shape)
 
     def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
-        n = math.prod(shape)
+        n, wide = math.prod(shape), single_for(dtype)
         blocks = num_samples // self.block_size(num_samples, shape)
         key_direction, key_length = jax.random.split(key)
-        q, r = jnp.linalg.qr(noise.sample(key_direction, (blocks, n, n), dtype))
+        q, r = jnp.linalg.qr(noise.sample(key_direction, (blocks, n, n), wide))
         q = q * jnp.sign(jnp.diagonal(r, axis1=1, axis2=2))[:, None, :]  # uniform over rotations (Mezzadri 2007)
-        length = jnp.linalg.norm(noise.sample(key_length, (blocks, n, n), dtype), axis=2, keepdims=True)
+        length = jnp.linalg.norm(noise.sample(key_length, (blocks, n, n), wide), axis=2, keepdims=True)
         z = q * length
         z = jnp.stack([z, -z], axis=2) if self.antithetic else z
-        return z.reshape(num_samples, *shape)
+        return rounded(z, dtype).reshape(num_samples, *shape)
 
 # %% ../../nbs/api/2_noise/sampling.ipynb #8eb73043
 class _Replicated(Sampling):
@@ -183,8 +185,8 @@ class _Replicated(Sampling):
     def draw(self, noise: Noise, key: Key, num_samples: int, shape: tuple, dtype: DTypeLike = float) -> Floats:
         size, n = num_samples // self.replicates, math.prod(shape)
         keys = jax.random.split(key, self.replicates)
-        u = jax.vmap(lambda k: self.points(k, size, n, jax.dtypes.canonicalize_dtype(dtype)))(keys)
-        return noise.icdf(u).reshape(num_samples, *shape)
+        u = jax.vmap(lambda k: self.points(k, size, n, single_for(dtype)))(keys)
+        return rounded(noise.icdf(u), dtype).reshape(num_samples, *shape)
 
 
 def _open_unit(bits: Array, dtype) -> Array:
@@ -209,7 +211,8 @@ class Stratified(_Replicated):
         """One hypercube, (size, n) numbers in (0, 1)."""
         key_order, key_place = jax.random.split(key)
         order = jnp.argsort(jax.random.bits(key_order, (size, n)), axis=0).astype(dtype)
-        return (order + _open_unit(jax.random.bits(key_place, (size, n)), dtype)) / size
+        u = (order + _open_unit(jax.random.bits(key_place, (size, n)), dtype)) / size
+        return jnp.minimum(u, 1 - jnp.finfo(dtype).epsneg)  # order + place may round up to the size
 
 # %% ../../nbs/api/2_noise/sampling.ipynb #3aa1c4ce
 def _reverse_bits(x: Array) -> Array:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ..foundations.checks import check_count
 from ..foundations.pytrees import Key, pytree_dataclass, static
 from ._bits import canonical_dtype
+from ._numbers import check_fixed, check_number, number_for
 from .noise import Floats, Noise
 
 # %% ../../nbs/api/2_noise/without_density.ipynb #3cc3b1e5
@@ -66,14 +67,15 @@ class SumOfGamma(_GammaFacts):
         0.63
     """
 
-    k: int = static()  # how many elements a solution chooses
+    k: int | float = static()  # above 0; how many elements a solution chooses
     s: int = static(10)  # number of gammas
-    tau: float = static(1.0)  # scale of the noise
+    tau: Float[Array, ""] | float = 1.0  # scale of the noise
     inverted: bool = static(False)  # scale i/k, as in the code released with Sahoo et al. (2022)
 
     def __post_init__(self):
-        check_count(self.k, "k")
+        check_fixed(self.k, "k", "how many elements a solution chooses")
         check_count(self.s, "s", hint=", the number of gammas")
+        object.__setattr__(self, "tau", check_number(self.tau, "tau", "the scale of the noise"))
 
     def sample(self, key: Key, shape: tuple, dtype: DTypeLike = float) -> Floats:
         dtype = canonical_dtype(dtype)
@@ -83,7 +85,7 @@ class SumOfGamma(_GammaFacts):
             return total + scales[i] * jax.random.gamma(jax.random.fold_in(key, i), 1 / self.k, shape, dtype)
 
         total = jax.lax.fori_loop(0, self.s, add, jnp.zeros(shape, dtype))
-        return self.tau / self.k * (total - math.log(self.s))
+        return number_for(self.tau, total) / self.k * (total - math.log(self.s))
 
 # %% ../../nbs/api/2_noise/without_density.ipynb #0821c63c
 @pytree_dataclass

@@ -36,7 +36,7 @@ def test_a_users_density_is_the_known_one():
 
 
 SCALED = {
-    "correlated": dp.Scaled(dp.Normal(), jnp.array([[1.0, 0.0], [0.8, 0.6]])),
+    "correlated": dp.Correlated(dp.Normal(), jnp.array([[1.0, 0.0], [0.8, 0.6]])),
     "per entry": dp.Scaled(dp.Logistic(), jnp.array([0.5, 2.0])),
 }
 
@@ -54,14 +54,14 @@ def test_scaled_noise(row):
 def test_a_factor_gives_the_covariance():
     correlated = SCALED["correlated"]
     draws = correlated.sample(jax.random.key(0), (100_000, 2))
-    assert jnp.allclose(jnp.cov(draws.T), correlated.scale @ correlated.scale.T, atol=0.03)
+    assert jnp.allclose(jnp.cov(draws.T), correlated.factor @ correlated.factor.T, atol=0.03)
 
 
 def test_the_mean_is_scaled():
     gumbel = dp.Gumbel().mean
     np.testing.assert_allclose(dp.Scaled(dp.Gumbel(), jnp.array([0.5, 2.0])).mean, [0.5 * gumbel, 2 * gumbel])
     L = jnp.array([[1.0, 0.0], [0.8, 0.6]])
-    np.testing.assert_allclose(dp.Scaled(dp.Gumbel(), L).mean, [gumbel, 1.4 * gumbel], rtol=1e-6)
+    np.testing.assert_allclose(dp.Correlated(dp.Gumbel(), L).mean, [gumbel, 1.4 * gumbel], rtol=1e-6)
 
 
 paper = DRAWN["sum of gamma, paper"]
@@ -69,7 +69,7 @@ REFUSED = {
     "score": (lambda: paper.score(jnp.ones(2)), "has no usable density"),
     "log_prob": (lambda: paper.log_prob(jnp.ones(2)), "has no usable density"),
     "two points": (lambda: dp.TwoPoint().score(jnp.ones(2)), "no usable density"),
-    "k": (lambda: dp.SumOfGamma(k=0), "k is 0, expected at least 1"),
+    "k": (lambda: dp.SumOfGamma(k=0), "k is 0.0; expected a finite number above 0"),
     "s": (lambda: dp.SumOfGamma(k=1, s=0), "s is 0, expected at least 1, the number of gammas"),
     "scale": (
         lambda: dp.Scaled(dp.Normal(), jnp.ones(3)).log_prob(jnp.ones(2)),
