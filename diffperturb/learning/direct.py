@@ -101,9 +101,8 @@ def _solve_all(problem, scores):
     solved, axes = jax.vmap(problem.solver.solve)(scores), tuple(range(1, scores.ndim))
     label = problem.label if solves_exactly(problem.solver) else None
     label = solved if label is None else label[None]
-    best, value = solved * scores, label * scores
-    rounding = max(float(jnp.finfo(scores.dtype).eps) ** 0.5, 1e-5)
-    ahead = jnp.max(jnp.sum(value - best - rounding * (jnp.abs(value) + jnp.abs(best)), axis=axes))
+    rounding = 1e-3 * jnp.sum(jnp.abs(label), axis=axes) * jnp.max(jnp.abs(scores), axis=axes)  # as in check_label
+    ahead = jnp.max(jnp.sum((label - solved) * scores, axis=axes) - rounding)
     describe = partial(_describe_draw, type(problem.solver).__name__)
     return error_if(solved, ~(ahead <= 0), describe, ahead, jnp.max(jnp.abs(scores)), label[0])
 

@@ -115,10 +115,10 @@ def _check_inside(solver, samples, y, theta):
     """theta, or an error if at a draw an observation is better than the solution: then it is outside the polytope."""
     scores, solutions = (a.reshape(len(a), -1) for a in (samples.draws.scores, samples.solutions))
     best, size = jnp.sum(solutions * scores, axis=1), jnp.sum(jnp.abs(solutions * scores), axis=1)
-    rounding = max(float(jnp.finfo(y.dtype).eps) ** 0.5, 1e-5)
 
     def ahead(one):
-        return jnp.max(scores @ one - best - rounding * (size + jnp.abs(scores) @ jnp.abs(one)))
+        rounding = 1e-3 * (size + jnp.abs(scores) @ jnp.abs(one))  # as in check_label
+        return jnp.max(scores @ one - best - rounding)
 
     excess = jax.lax.map(ahead, y.reshape(len(y), -1), batch_size=256)
     outside = jnp.argmax(excess)
