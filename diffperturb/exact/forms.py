@@ -27,6 +27,7 @@ from diffperturb.exact.order_statistics import (
     order_means,
     quadrature_cells,
 )
+from ..foundations.errors import error_if
 from ..foundations.pytrees import pytree_dataclass, static
 from ..foundations.solver import Solver, inner
 from ..noise.distributions import Gumbel, Logistic, Normal
@@ -70,6 +71,11 @@ def form(solver: Solver, noise: Noise) -> Form:
     return _no_form(solver, noise)
 
 # %% ../../nbs/api/5_exact/forms.ipynb #82b3ad32
+def _behind(theta, epsilon, reach):
+    """theta minus its largest entry, but at most `reach` epsilon below it: there nothing changes any more."""
+    return jnp.maximum(theta - stop_gradient(jnp.max(theta)), -reach * epsilon)
+
+
 @pytree_dataclass
 class GumbelArgmax(Form):
     """Log-sum-exp and softmax (Berthet et al. 2020, section 2)."""
@@ -77,10 +83,16 @@ class GumbelArgmax(Form):
     noise: Gumbel
 
     def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
-        return epsilon * (jax.nn.logsumexp(theta / epsilon) + self.noise.mean)
+        scores = self._scores(theta, epsilon)
+        return stop_gradient(jnp.max(theta)) + epsilon * (jax.nn.logsumexp(scores) + self.noise.mean)
 
     def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
-        return jax.nn.softmax(theta / epsilon)
+        return jax.nn.softmax(self._scores(theta, epsilon))
+
+    def _scores(self, theta, epsilon):
+        """(theta - max theta) / epsilon: 0 at the largest score, where theta / epsilon has the most rounding."""
+        zero = -2 * math.log(float(jnp.finfo(theta.dtype).smallest_subnormal))  # exp(-zero) is 0
+        return _behind(theta, epsilon, zero) / epsilon
 
 # %% ../../nbs/api/5_exact/forms.ipynb #fd007464
 @pytree_dataclass
@@ -101,7 +113,8 @@ class QuadratureArgmax(Form):
         step = marginal.scale * self.step(len(theta), theta.dtype)
         grid = jnp.asarray(np.arange(marginal.low + step / 2, marginal.high, step), theta.dtype)
         top, width = stop_gradient((jnp.max(theta), epsilon))
-        z = jnp.minimum((top - theta)[None] / epsilon + (width / epsilon) * grid[:, None], marginal.high)
+        above = -_behind(theta, epsilon, 2 * (marginal.high - marginal.low))
+        z = jnp.minimum(above[None] / epsilon + (width / epsilon) * grid[:, None], marginal.high)
         least = 0.1 * TAIL[jnp.finfo(z.dtype).bits]  # no 0 under the logarithm
         below = jnp.maximum(both_tails(self.noise, z)[0], least)
         return z, below, jnp.exp(jnp.sum(jnp.log(below), axis=1)), top + width * marginal.low, step * width
@@ -116,6 +129,20 @@ class QuadratureArgmax(Form):
         return (none_above @ (jnp.exp(self.noise.log_pdf(z)) / below)) * (step / epsilon)
 
 # %% ../../nbs/api/5_exact/forms.ipynb #6bef9800
+def _check_range(theta, epsilon, times):
+    """theta, or an error where `times` the scores, or these over epsilon, would leave the range of their dtype."""
+    largest = jnp.max(jnp.abs(theta))
+    most = float(jnp.finfo(theta.dtype).max) / times * jnp.minimum(epsilon, jnp.ones_like(epsilon))
+    return error_if(theta, ~(largest <= most), _describe_range, largest, epsilon, most)
+
+
+def _describe_range(largest, epsilon, most):
+    return (
+        f"the scores reach {largest:.2g} at temperature {epsilon:.2g}, but this exact form takes at most {most:.2g} in "
+        f"{largest.dtype}: scale the scores down, take a higher temperature, or use float64"
+    )
+
+
 @pytree_dataclass
 class OrderStatistics(Form):
     """The sum of the k largest scores, or of all of them with the weights v, the largest weight for the largest score."""
@@ -125,6 +152,7 @@ class OrderStatistics(Form):
     v: Float[Array, " d"] | None = None  # in any order; takes the place of k
 
     def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
+        theta = _check_range(theta, epsilon, 8 * len(theta))
         if self.v is None:
             return jnp.sum(order_means(self.noise, theta, epsilon, self.k))
         weights = -jnp.sort(-jnp.asarray(self.v, theta.dtype))
@@ -143,7 +171,7 @@ class SortedScores(Form):
 
     def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
         """E[S_(d)], ..., E[S_(1)], the expected scores from the smallest to the largest."""
-        return order_means(self.noise, theta, epsilon, len(theta))[::-1]
+        return order_means(self.noise, _check_range(theta, epsilon, 8), epsilon, len(theta))[::-1]
 
 # %% ../../nbs/api/5_exact/forms.ipynb #ef0ac1f9
 @form.register(Sorting)
@@ -170,6 +198,7 @@ class QuadratureTopK(Form):
 
     def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
         marginal, d = marginal_of(self.noise, theta.dtype), len(theta)
+        theta = _check_range(theta, epsilon, 8 * d)
         one = QuadratureArgmax(self.noise, self.spacing).step(d, theta.dtype)
         step = marginal.scale * one / (1.3 * self.k**0.28)  # the k-th largest varies less
         grid = jnp.asarray(np.arange(marginal.low + step / 2, marginal.high, step), theta.dtype)
@@ -221,7 +250,9 @@ class PairwiseRanking(Form):
     step: float = static(1.0)
 
     def maximum(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
-        d, center = len(theta), stop_gradient(jnp.mean(theta))
+        d = len(theta)
+        theta = _check_range(theta, epsilon, 8 * d**2)
+        center = stop_gradient(jnp.mean(theta))
         t = theta - center  # large scores that differ little keep their digits
         excess = _pair_excess(self.noise, (t[:, None] - t[None]) / epsilon)
         mean = epsilon * self.noise.mean
@@ -230,6 +261,7 @@ class PairwiseRanking(Form):
         return self.first * (jnp.sum(t) + d * mean) + self.step * pairs + total * center
 
     def maximizer(self, theta: Float[Array, " d"], epsilon: Float[Array, ""]) -> Float[Array, " d"]:
+        theta = _check_range(theta, epsilon, 8)
         below = _difference_cdf(self.noise, (theta[:, None] - theta[None]) / epsilon)
         return self.first + self.step * (jnp.sum(below, axis=1) - 0.5)  # the entry itself counts H(0) = 1/2
 
@@ -271,6 +303,8 @@ class IndependentChoice(Form):
     noise: IIDNoise
 
     def maximum(self, theta: Float[Array, "*event"], epsilon: Float[Array, ""]) -> Float[Array, ""]:
+        longest = 4 * math.log(float(jnp.finfo(theta.dtype).max))  # nodes lie on a logarithmic scale
+        theta = _check_range(theta, epsilon, longest + 8 * theta.size)
         return epsilon * jnp.sum(jax.vmap(partial(_positive_part, self.noise))(theta.ravel() / epsilon))
 
     def maximizer(self, theta: Float[Array, "*event"], epsilon: Float[Array, ""]) -> Float[Array, "*event"]:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float, Int
 
+from ..expectation.method import Method
 from ..expectation.monte_carlo import MonteCarlo
 from ..foundations.errors import error_if
 from ..foundations.pytrees import Key, pytree_dataclass, static
@@ -28,7 +29,7 @@ class UnitOperator:
 
     solver: Solver
     noise: Noise
-    method: MonteCarlo  # or Exact()
+    method: Method  # MonteCarlo or Exact
     key: Key | None
     shape: tuple = static()  # the event shape
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..expectation.method import Method
@@ -20,6 +21,7 @@ from ..foundations.checks import check_finite, check_key
 from ..foundations.errors import error_if, refuse_derivative
 from ..foundations.pytrees import Key, pytree_dataclass, static
 from ..foundations.solver import Solver, as_maximizer, check_label, inner
+from ._pushed_scores import solves_exactly
 from .task_losses import LinearLoss
 from ..noise.distributions import CenteredGumbel
 from ..noise.noise import Noise
@@ -78,6 +80,7 @@ class _Problem(NamedTuple):
     method: MonteCarlo
     scale: Array  # the loss scale
     key: Key
+    label: Array | None = None  # is checked against the solutions
 
 
 class _Pairs(NamedTuple):
@@ -93,12 +96,32 @@ class _Pairs(NamedTuple):
         return jnp.stack([standard_error(part, self.block) for part in self.parts])
 
 # %% ../../nbs/api/6_learning/direct.ipynb #240910b2
+def _solve_all(problem, scores):
+    """The solutions of all scores, or an error where scores overflow or the label is better than a solution."""
+    solved, axes = jax.vmap(problem.solver.solve)(scores), tuple(range(1, scores.ndim))
+    label = problem.label if solves_exactly(problem.solver) else None
+    label = solved if label is None else label[None]
+    rounding = 1e-3 * jnp.sum(jnp.abs(label), axis=axes) * jnp.max(jnp.abs(scores), axis=axes)  # as in check_label
+    ahead = jnp.max(jnp.sum((label - solved) * scores, axis=axes) - rounding)
+    describe = partial(_describe_draw, type(problem.solver).__name__)
+    return error_if(solved, ~(ahead <= 0), describe, ahead, jnp.max(jnp.abs(scores)), label[0])
+
+
+def _describe_draw(name, ahead, largest, label):
+    if not np.isfinite(ahead):
+        return f"the noisy or pushed scores leave the range of {largest.dtype}: scale theta, sigma or loss_scale down"
+    return (
+        f"the label {label} is not in the polytope of {name}: at scores that were solved its value is above that of the "
+        "solution; labels are solutions"
+    )
+
+# %% ../../nbs/api/6_learning/direct.ipynb #ec950e04
 def _pairs(central, divide, change, problem, t, noise, sigma, theta, key, num_samples):
     """Predictions from `num_samples` draws, and if asked for their changes under the loss."""
     draws = problem.method.draw(noise, sigma, theta, key, num_samples)
     scores, push = theta[None] + sigma[None] * draws.z, (problem.scale * t)[None]
     sides = [scores, scores + push, scores - push][: 1 if not change else 3 if central else 2]
-    solved = jax.vmap(problem.solver.solve)(jnp.concatenate(sides))
+    solved = _solve_all(problem, jnp.concatenate(sides))
     y, *pushed = jnp.split(solved, len(sides))
     if not change:
         return _Pairs((y,), draws.block)
@@ -160,7 +183,7 @@ def _check_sigma(sigma, theta):
 
 # %% ../../nbs/api/6_learning/direct.ipynb #40854945
 def _check_loss(loss, solver, theta):
-    """The coefficients of a loss, or an error that says what a loss is."""
+    """The coefficients of a loss and its label, or an error that says what a loss is."""
     if not isinstance(loss, LinearLoss):
         given = "a function" if callable(loss) else f"{type(loss).__name__}"
         raise TypeError(
@@ -171,19 +194,23 @@ def _check_loss(loss, solver, theta):
     if t.shape != theta.shape:
         raise ValueError(f"the loss has coefficients of shape {t.shape}, expected {theta.shape}, that of theta")
     t = check_finite(t, "the loss's coefficients")
-    return t if loss.label is None else check_label(solver, loss.label, theta, instead=t)
+    if loss.label is None:
+        return t, None
+    t = check_label(solver, loss.label, theta, instead=t)
+    return t, jax.lax.stop_gradient(jnp.asarray(loss.label).astype(theta.dtype))
 
 
-def _make_problem(direct, scale, sigma, key):
+def _make_problem(direct, scale, sigma, key, label):
     """What is not differentiated; without noise one draw is enough, and needs no key."""
     solver = direct.solver.fixed_oracle
     if isinstance(sigma, (int, float)) and sigma == 0:
-        return _Problem(solver, _Silence(), MonteCarlo(1), scale, jax.random.key(0))
+        return _Problem(solver, _Silence(), MonteCarlo(1), scale, jax.random.key(0), label)
     why = (
         "the derivative of DirectLoss in a parameter of the noise was asked for: its scale is learned as sigma=, a scalar or "
         "one number per score; pass jax.lax.stop_gradient(parameter) where a constant is meant"
     )
-    return _Problem(solver, refuse_derivative(direct.noise, why), direct.method, scale, check_key(key, "DirectLoss"))
+    noise, key = refuse_derivative(direct.noise, why), check_key(key, "DirectLoss")
+    return _Problem(solver, noise, direct.method, scale, key, label)
 
 # %% ../../nbs/api/6_learning/direct.ipynb #350d896c
 def _check_options(loss_scale, method):
@@ -212,7 +239,7 @@ class DirectLoss:
     solver: Solver  # or a function theta -> y
     noise: Noise = CenteredGumbel()
     loss_scale: Float[Array, ""] | float | LossScale = -1.0  # epsilon in the paper; not 0
-    method: MonteCarlo = MonteCarlo(5)
+    method: Method = MonteCarlo(5)  # a method that draws samples
     central: bool = static(False)  # whether to push to both sides: bias of second order, one solve more
     divide: bool = static(True)  # whether differences are divided by the loss scale (False: by its sign only)
 
@@ -231,8 +258,8 @@ class DirectLoss:
     ) -> Float[Array, ""]:
         """The estimate of E[loss(y*)]."""
         scores = self.solver.scores(theta)
-        t = _check_loss(loss, self.solver, scores)
+        t, label = _check_loss(loss, self.solver, scores)
         scale, scores = _check_scale(self.loss_scale, scores)
-        problem = _make_problem(self, scale, sigma, key)
+        problem = _make_problem(self, scale, sigma, key, label)
         expected = _expected(self.central, self.divide, problem, scores, _check_sigma(sigma, scores), t)
-        return expected + jnp.asarray(loss.constant).astype(scores.dtype)
+        return expected + loss.total_constant(scores.dtype)

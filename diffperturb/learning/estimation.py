@@ -6,6 +6,9 @@
 __all__ = ['Estimate', 'estimate']
 
 # %% ../../nbs/api/6_learning/estimation.ipynb #e454c256
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int
@@ -15,7 +18,8 @@ from ..expectation.perturbed import Perturbed
 from ..foundations.checks import check_finite
 from ..foundations.errors import error_if
 from ..foundations.pytrees import Key, pytree_dataclass, static
-from ..foundations.solver import inner
+from ..foundations.solver import check_label, inner
+from ._pushed_scores import solves_exactly
 from .regularizer import Regularizer
 
 # %% ../../nbs/api/6_learning/estimation.ipynb #81a9023d
@@ -56,7 +60,7 @@ def _contrast(fit, direction):
     if direction.shape != fit.theta.shape:
         raise ValueError(f"the direction has shape {direction.shape}, expected {fit.theta.shape}, the shape of theta")
     flat = direction.ravel()
-    off = jnp.max(jnp.abs(flat - fit.tangent @ flat)) > 1e-3 * jnp.max(jnp.abs(flat))
+    off = ~(jnp.max(jnp.abs(flat - fit.tangent @ flat)) <= 1e-3 * jnp.max(jnp.abs(flat)))
     flat = error_if(flat, off, _not_identified, flat)
     return inner(flat, fit.theta.ravel()), jnp.sqrt(flat @ fit.covariance @ flat)
 
@@ -73,7 +77,7 @@ def estimate(
     observations: Float[Array, " n *event"],  # solutions, independent of each other
     *,
     key: Key | None = None,  # needed by MonteCarlo
-    prior_weight: float = 0.0,  # pseudo-observations of y_eps(0), >= 0
+    prior_weight: Float[Array, ""] | float = 0.0,  # pseudo-observations of y_eps(0), >= 0
 ) -> Estimate:
     """Estimate theta with y_eps(theta) = mean of the observations, and its covariance (Berthet et al. 2020, Prop. 4.1).
 
@@ -83,9 +87,9 @@ def estimate(
         >>> round(float(fit.theta[0] - fit.theta[1]), 2)  # the log of 3 to 1
         1.1
     """
-    y, count = _checked(observations, prior_weight)
-    mean = jnp.mean(y, axis=0)
-    if prior_weight:
+    y, prior_weight = _checked(perturbed.solver, observations, prior_weight)
+    mean, count = jnp.mean(y, axis=0), len(y)
+    if not isinstance(prior_weight, (int, float)) or prior_weight:
         center = perturbed(jnp.zeros_like(mean), key=key)
         mean = (count * mean + prior_weight * center) / (count + prior_weight)
     found = Regularizer(perturbed).solve(mean, key=key)
@@ -99,10 +103,36 @@ def _sandwich(perturbed, theta, tangent, y, prior_weight, key):
     count, size = len(y), theta.size
     middle = jnp.atleast_2d(jnp.cov(y.reshape(count, size), rowvar=False)) * (count / (count + prior_weight) ** 2)
     if isinstance(perturbed.method, MonteCarlo):
-        middle = middle + perturbed.samples(theta, key=key).covariance
+        samples = perturbed.samples(theta, key=key)
+        middle = middle + samples.covariance
+        theta = _check_inside(perturbed.solver, samples, y, theta)
     hessian = perturbed.jacobian(theta, key=key).reshape(size, size)
     inverse = _inverse_within(tangent, (hessian + hessian.T) / 2)
     return inverse @ middle @ inverse
+
+
+def _check_inside(solver, samples, y, theta):
+    """theta, or an error if at a draw an observation is better than the solution: then it is outside the polytope."""
+    scores, solutions = (a.reshape(len(a), -1) for a in (samples.draws.scores, samples.solutions))
+    best, size = jnp.sum(solutions * scores, axis=1), jnp.sum(jnp.abs(solutions * scores), axis=1)
+
+    def ahead(one):
+        rounding = 1e-3 * (size + jnp.abs(scores) @ jnp.abs(one))  # as in check_label
+        return jnp.max(scores @ one - best - rounding)
+
+    excess = jax.lax.map(ahead, y.reshape(len(y), -1), batch_size=256)
+    outside = jnp.argmax(excess)
+    if not solves_exactly(solver.oracle):
+        return theta
+    describe = partial(_describe_outside, type(solver.oracle).__name__)
+    return error_if(theta, excess[outside] > 0, describe, outside, y[outside])
+
+
+def _describe_outside(name, i, y):
+    return (
+        f"observation {i}, {y}, is outside the polytope of {name}: at some scores its value is above the maximum. "
+        f"Observations are solutions"
+    )
 
 
 def _inverse_within(tangent, hessian):
@@ -113,7 +143,8 @@ def _inverse_within(tangent, hessian):
     return tangent @ jnp.linalg.solve(hessian + across, tangent)
 
 # %% ../../nbs/api/6_learning/estimation.ipynb #855539d3
-def _checked(observations, prior_weight):
+def _checked(solver, observations, prior_weight):
+    """The observations as floating-point solutions, and the weight of the center, or an error."""
     y = jnp.asarray(observations)
     if y.ndim < 2 or len(y) < 2:
         raise ValueError(
@@ -121,8 +152,18 @@ def _checked(observations, prior_weight):
         )
     if isinstance(prior_weight, (int, float)) and not 0 <= prior_weight < float("inf"):
         raise ValueError(f"prior_weight is {prior_weight}, expected a number of pseudo-observations >= 0")
-    y = y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(float)
-    return check_finite(y, "observations"), len(y)
+    y = check_finite(y if jnp.issubdtype(y.dtype, jnp.floating) else y.astype(float), "observations")
+    solver.check(y.shape[1:])
+    y = jax.vmap(lambda one: check_label(solver, one, one))(y)
+    return y, prior_weight if isinstance(prior_weight, (int, float)) else _traced_weight(prior_weight, y.dtype)
+
+
+def _traced_weight(weight, dtype):
+    weight = jnp.asarray(weight).astype(dtype)
+    if weight.shape != ():
+        raise ValueError(f"prior_weight has shape {weight.shape}, expected a scalar")
+    describe = lambda weight: f"prior_weight is {weight}, expected a number of pseudo-observations >= 0"
+    return error_if(weight, ~(jnp.isfinite(weight) & (weight >= 0)), describe, weight)
 
 
 def _no_estimate(mean, steps):

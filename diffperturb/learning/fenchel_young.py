@@ -8,9 +8,11 @@ __all__ = ['FenchelYoungLoss']
 # %% ../../nbs/api/6_learning/fenchel_young.ipynb #bac6d981
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..expectation.multiplicative import MultiplicativePerturbed
 from ..expectation.perturbed import Perturbed
 from ..foundations.checks import check_scores
 from ..foundations.pytrees import Key, pytree_dataclass, static
@@ -30,7 +32,7 @@ class FenchelYoungLoss:
         0.69
     """
 
-    perturbed: Perturbed
+    perturbed: Perturbed | MultiplicativePerturbed
     interior: bool = static(False)  # whether labels may lie inside the polytope; otherwise they are vertices
 
     def __call__(
@@ -44,10 +46,21 @@ class FenchelYoungLoss:
         theta = check_scores(theta)
         y = check_label(self.perturbed.solver, y, theta)
         if self.interior:
-            return _interior_loss(self.perturbed, theta, y, key)
-        return self.perturbed.regret(theta, y, key=key)
+            lost = _interior_loss(self.perturbed, theta, y, key)
+        else:
+            lost = self.perturbed.regret(theta, y, key=key)
+        return _without_rounding(lost, jnp.asarray(self.perturbed.epsilon).astype(theta.dtype), theta, y)
 
 # %% ../../nbs/api/6_learning/fenchel_young.ipynb #fa5fac01
+def _without_rounding(lost, epsilon, theta, y):
+    """The loss; 0 where it is below 0 by no more than rounding. The gradient stays as it is."""
+    lost_now, epsilon, theta, y = jax.lax.stop_gradient((lost, epsilon, theta, y))
+    sizes = jnp.sum(jnp.abs(theta * y)) + jnp.abs(inner(theta, y) + lost_now)
+    slack = 64 * jnp.finfo(theta.dtype).eps * sizes + 1e-4 * epsilon * (1 + jnp.sum(jnp.abs(y)))
+    rounded = (lost_now < 0) & (lost_now >= -slack)
+    return lost + jnp.where(rounded, -lost_now, jnp.zeros_like(lost_now))
+
+
 def _interior_loss(perturbed, theta, y, key):
     """The three terms of the loss, on the same draws; costs are scores with a minus sign."""
     epsilon = jnp.asarray(perturbed.epsilon).astype(theta.dtype)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..foundations.checks import check_count, check_key
+from ..foundations.checks import check_count, check_finite, check_key
 from ..foundations.errors import error_if
 from ..foundations.pytrees import Key, pytree_dataclass
 from ..foundations.solver import Solver, as_solver, check_label, inner
@@ -35,11 +35,16 @@ def _normal(given, theta, solver):
                 f"{type(solver).__name__} states no hyperplane that holds all solutions, so moving the scores along a "
                 "normal would change them: leave Plane() out, or give Plane(normal) if you know one"
             )
-        given = plane[0]
+        return jnp.asarray(plane[0], theta.dtype)
     normal = jnp.asarray(given, theta.dtype)
     if normal.shape != theta.shape:
         raise ValueError(f"the normal has shape {normal.shape}, expected {theta.shape}, the shape of theta")
-    return normal
+    size = jnp.max(jnp.abs(normal))
+    describe = lambda normal: f"the normal is {normal}, expected finite numbers that are not all 0"
+    normal = error_if(normal, ~(jnp.isfinite(size) & (size > 0)), describe, normal)
+    limits = jnp.finfo(theta.dtype)
+    squares = (size < float(limits.tiny) ** 0.25) | (size > float(limits.max) ** 0.25)  # would vanish or overflow
+    return normal / jax.lax.stop_gradient(jnp.where(squares, size, jnp.ones_like(size)))
 
 # %% ../../nbs/api/6_learning/projections.ipynb #269ea6a3
 @pytree_dataclass
@@ -145,12 +150,30 @@ def perturbed_scores(
     sigma: Float[Array, ""] | float = 1.0,  # scale of the noise; 0 switches it off
     key: Key | None = None,  # needed with noise
 ) -> Float[Array, "*event"]:
-    """Add noise, then project: what the solver is given (Sahoo et al. 2022, sections 3.4 and 3.5)."""
+    """Add noise, then project: what the solver is given (Sahoo et al. 2022, sections 3.4 and 3.5).
+
+    Raises: ValueError where sigma is below 0, and where noise or a projection leaves scores that are not finite.
+    """
+    if noise is None and not (callable(projections) or len(projections)):
+        return theta
     if noise is not None:
         key = check_key(key, f"{type(noise).__name__} noise")
         draw = jax.lax.stop_gradient(noise.sample(key, theta.shape, theta.dtype))
-        theta = theta + jnp.asarray(sigma, theta.dtype) * draw
-    return project(projections, theta, solver)
+        theta = theta + _check_noise_scale(sigma, theta) * draw
+    return check_finite(project(projections, theta, solver), "theta after noise and projections")
+
+
+def _check_noise_scale(sigma, theta):
+    """The scale of the noise as a scalar of the dtype of theta, or an error."""
+    scale = jnp.asarray(sigma, theta.dtype)
+    if scale.shape != ():
+        raise ValueError(f"sigma has shape {scale.shape}, expected a scalar: use jax.vmap for several values")
+    describe = lambda sigma: f"sigma is {sigma}, expected a finite number >= 0: it is the scale of the noise"
+    if isinstance(sigma, (int, float)):
+        if not 0 <= sigma < float("inf"):
+            raise ValueError(describe(sigma))
+        return scale
+    return error_if(scale, ~(jnp.isfinite(scale) & (scale >= 0)), describe, scale)
 
 # %% ../../nbs/api/6_learning/projections.ipynb #f325a643
 def informed_margin(
@@ -165,5 +188,9 @@ def informed_margin(
         raise TypeError(
             f"the informed margin is for solutions with entries 0 and 1, but those of {type(solver).__name__} may have others"
         )
-    half = jnp.asarray(alpha, theta.dtype) / 2
+    alpha = jnp.asarray(alpha, theta.dtype)
+    if alpha.shape != ():
+        raise ValueError(f"alpha has shape {alpha.shape}, expected a scalar: use jax.vmap for several margins")
+    describe = lambda alpha: f"alpha is {alpha}, expected a finite margin >= 0"
+    half = error_if(alpha, ~(jnp.isfinite(alpha) & (alpha >= 0)), describe, alpha) / 2
     return theta + solver.sign * half * (1 - 2 * check_label(solver, y, theta))

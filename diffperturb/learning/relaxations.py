@@ -7,6 +7,7 @@ __all__ = ['Relaxation', 'GumbelSoftmax', 'RelaxedSubset', 'SoftPermutation', 'N
            'GumbelSinkhorn']
 
 # %% ../../nbs/api/6_learning/relaxations.ipynb #61b5df52
+import math
 from abc import ABC, abstractmethod
 
 import jax
@@ -76,8 +77,14 @@ class Relaxation(ABC):
 
 # %% ../../nbs/api/6_learning/relaxations.ipynb #f98221de
 def _softmax(scores, temperature, axis=-1):
-    """softmax(scores / temperature); the quotient of differences can't overflow to NaN."""
-    return jax.nn.softmax((scores - jnp.max(scores, axis=axis, keepdims=True)) / temperature, axis=axis)
+    """softmax(scores / temperature); the quotient of differences can't overflow, in derivatives neither."""
+    behind = scores - jnp.max(scores, axis=axis, keepdims=True)
+    return jax.nn.softmax(jnp.maximum(behind, -_reach(temperature)) / temperature, axis=axis)
+
+
+def _reach(temperature):
+    """Twice the lead at which a softmax is exactly 0 in this dtype."""
+    return -2 * math.log(float(jnp.finfo(temperature.dtype).smallest_subnormal)) * temperature
 
 
 @pytree_dataclass
@@ -166,6 +173,14 @@ class SoftPermutation(Relaxation):
         return jnp.arange(1, theta.size + 1, dtype=matrix.dtype) @ matrix / jnp.sum(matrix, axis=0)
 
 # %% ../../nbs/api/6_learning/relaxations.ipynb #934c2921
+def _within_range(scores, temperature, times):
+    """Scores and temperature, smaller by one power of two where the scores `times` would overflow."""
+    limits = jnp.finfo(scores.dtype)
+    big = jax.lax.stop_gradient(jnp.max(jnp.abs(scores))) > float(limits.max) / times
+    factor = jnp.where(big, 0.5 ** math.ceil(math.log2(times)), 1.0).astype(scores.dtype)
+    return scores * factor, jnp.where(big, jnp.maximum(temperature * factor, limits.tiny), temperature)
+
+
 @pytree_dataclass
 class NeuralSort(SoftPermutation):
     """The relaxed permutation softmax(((d + 1 - 2i) s - A 1) / temperature) (Grover et al. 2019, eq. 5).
@@ -177,6 +192,7 @@ class NeuralSort(SoftPermutation):
 
     def increasing(self, scores: Float[Array, " d"], temperature: Float[Array, ""]) -> Float[Array, "d d"]:
         d = scores.size
+        scores, temperature = _within_range(scores, temperature, 8 * d)
         apart = jnp.sum(jnp.abs(scores[:, None] - scores[None]), axis=1)
         multiples = 2 * jnp.arange(1, d + 1, dtype=scores.dtype) - (d + 1)
         return _softmax(multiples[:, None] * scores[None] - apart[None], temperature)
@@ -201,7 +217,9 @@ class SoftSort(SoftPermutation):
 
     def increasing(self, scores: Float[Array, " d"], temperature: Float[Array, ""]) -> Float[Array, "d d"]:
         apart = jnp.abs(jnp.sort(scores)[:, None] - scores[None])
-        return _softmax(-(apart if self.power == 1 else apart**self.power), temperature)
+        if self.power != 1:  # beyond the reach of the softmax powers may overflow
+            apart = jnp.minimum(apart, 2 * _reach(temperature) ** (1 / self.power)) ** self.power
+        return _softmax(-apart, temperature)
 
 # %% ../../nbs/api/6_learning/relaxations.ipynb #aa90f2d3
 def _sinkhorn(scores, temperature, iterations):

@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..foundations.checks import check_finite, check_scores
@@ -24,12 +25,25 @@ class LinearLoss:
     """A task loss that is linear in the solution: loss(y) = <coefficients, y> + constant."""
 
     coefficients: Float[Array, "*event"]  # t
-    constant: Float[Array, ""] | float = 0.0  # c
+    constant: Float[Array, "*event"] | float = 0.0  # c, a scalar or entry by entry: then c is their sum
     label: Float[Array, "*event"] | None = None  # where there is one, it is checked against the solver
 
     def __call__(self, y: Float[Array, "*event"]) -> Float[Array, ""]:
         """The loss of a solution."""
-        return inner(jnp.asarray(self.coefficients), y) + self.constant
+        t = jnp.asarray(self.coefficients)
+        if jnp.shape(y) != t.shape:
+            raise ValueError(
+                f"y has shape {jnp.shape(y)}, expected {t.shape}, that of the coefficients: use jax.vmap for a batch"
+            )
+        lost = inner(t, y)
+        return lost + self.total_constant(lost.dtype)
+
+    def total_constant(self, dtype: DTypeLike) -> Float[Array, ""]:
+        """The constant as a scalar of this dtype."""
+        shape, expected = jnp.shape(self.constant), jnp.shape(self.coefficients)
+        if shape not in ((), expected):
+            raise ValueError(f"the loss has a constant of shape {shape}, expected a scalar or {expected}: use jax.vmap")
+        return jnp.sum(jnp.asarray(self.constant).astype(dtype))
 
 # %% ../../nbs/api/6_learning/task_losses.ipynb #67c35e99
 def _describe_not_binary(y):
@@ -39,13 +53,14 @@ def _describe_not_binary(y):
 def hamming(
     y: Float[Array, "*event"],  # the label, entries 0 and 1
 ) -> LinearLoss:
-    """The number of entries in which a 0/1 solution differs from the label: t = 1 - 2 y.
+    """The number of entries in which a 0/1 solution differs from the label: t = 1 - 2 y, c = sum y.
 
+    The constant is kept entry by entry, so that the loss of a stack of labels has one constant for each.
     Raises: ValueError unless the label's entries are 0 and 1.
     """
     y = check_scores(y)
     y = error_if(y, ~jnp.all((y == 0) | (y == 1)), _describe_not_binary, y)
-    return LinearLoss(1 - 2 * y, jnp.sum(y), y)
+    return LinearLoss(1 - 2 * y, y, y)
 
 # %% ../../nbs/api/6_learning/task_losses.ipynb #bb3200f6
 def _check_rows(y, x, name):
