@@ -37,7 +37,7 @@ def check_number(
         raise ValueError(f"{name} is {x}, expected {kind}")
     return found.item() if found.dtype.kind in "iu" else float(found)
 
-
+# %% ../../nbs/api/7_evidence/intervals.ipynb #f1a2409b
 def check_values(
     values: Float[np.ndarray, "..."],
     name: str,  # the argument's name in the message

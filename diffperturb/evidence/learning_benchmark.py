@@ -254,7 +254,7 @@ def _both(pair) -> tuple[str, str]:
     _pair(*pair)
     return tuple(pair)
 
-
+# %% ../../nbs/api/7_evidence/learning_benchmark.ipynb #f9a7d945
 def run_benchmark(
     chosen: Sequence[tuple[str, str]] | None = None,  # pairs (solver, method); None: all that fit
     *,

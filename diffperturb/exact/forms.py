@@ -158,7 +158,7 @@ class OrderStatistics(Form):
         weights = -jnp.sort(-jnp.asarray(self.v, theta.dtype))
         return inner(weights, order_means(self.noise, theta, epsilon, len(theta)))
 
-
+# %% ../../nbs/api/5_exact/forms.ipynb #7c2a30c1
 @pytree_dataclass
 class SortedScores(Form):
     """Expected order statistics in increasing order; sorting is not a maximizer, so there is no maximum."""

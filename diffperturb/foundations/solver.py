@@ -186,7 +186,7 @@ class Vertices(Solver):
     def vertices(self, shape: tuple) -> Float[Array, "m ..."]:
         return self.points
 
-
+# %% ../../nbs/api/1_foundations/solver.ipynb #4fe53434
 def _called(fn, name, theta):
     """What a user's function returns, as an array; an error where it is no function of JAX arrays."""
     jax_only = jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError

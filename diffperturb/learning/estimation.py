@@ -134,7 +134,7 @@ def _describe_outside(name, i, y):
         f"Observations are solutions"
     )
 
-
+# %% ../../nbs/api/6_learning/estimation.ipynb #dba900a0
 def _inverse_within(tangent, hessian):
     """The inverse on the tangent space, zero on the rest."""
     hessian = tangent @ hessian @ tangent

@@ -162,7 +162,7 @@ def perturbed_scores(
         theta = theta + _check_noise_scale(sigma, theta) * draw
     return check_finite(project(projections, theta, solver), "theta after noise and projections")
 
-
+# %% ../../nbs/api/6_learning/projections.ipynb #9ad6abf9
 def _check_noise_scale(sigma, theta):
     """The scale of the noise as a scalar of the dtype of theta, or an error."""
     scale = jnp.asarray(sigma, theta.dtype)

@@ -197,7 +197,7 @@ class NeuralSort(SoftPermutation):
         multiples = 2 * jnp.arange(1, d + 1, dtype=scores.dtype) - (d + 1)
         return _softmax(multiples[:, None] * scores[None] - apart[None], temperature)
 
-
+# %% ../../nbs/api/6_learning/relaxations.ipynb #ae4d54ea
 @pytree_dataclass
 class SoftSort(SoftPermutation):
     """The relaxed permutation softmax(-|s_(i) - s|^p / temperature) (Prillo and Eisenschlos 2020, eq. 4).

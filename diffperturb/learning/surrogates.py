@@ -187,7 +187,7 @@ def _upper_target(scores, step):
 
 _SIDES = {"lower": pid_target, "upper": _upper_target, "both": symmetric_target}
 
-
+# %% ../../nbs/api/6_learning/surrogates.ipynb #332fb05f
 @pytree_dataclass
 class Blackbox(Surrogate):
     """Return (y*(s) - y*(s - lam g)) / lam for an incoming gradient g (Vlastelica et al. 2020, Algorithm 1).

@@ -206,7 +206,7 @@ def _is_done(folder: Path, mark: str) -> bool:
     [row] = _rows([folder])
     return row["status"] == "done" and not row.get("damage")
 
-
+# %% ../../nbs/api/8_workbench/execution.ipynb #a62afb92
 def _perform(experiment: Experiment, parameters: dict, folder: Path, opening: dict, progress: bool) -> None:
     """Execute into a folder whose lock this process holds."""
     write_json(folder / "run.json", opening)

@@ -46,7 +46,7 @@ def write_json(path: Path, content: dict | list) -> None:
     """Write JSON as a whole or not at all."""
     write_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
-
+# %% ../../nbs/api/8_workbench/store.ipynb #207d7fdc
 def _lock(folder: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
     """The lock of a run's folder as an open file, or None if another process holds it."""
     try:
@@ -131,6 +131,8 @@ def _owner(folder: Path) -> str:
 
 
 _STATUS = ("done", "failed", "interrupted", "running")
+
+# %% ../../nbs/api/8_workbench/store.ipynb #567d35eb
 _FIELDS = {  # of run.json: the type, and that of the elements
     "parameters": (dict, None),
     "changed": (list, str),
@@ -141,6 +143,8 @@ _FIELDS = {  # of run.json: the type, and that of the elements
     "error": (dict, None),
     "notes": (list, str),
 }
+
+
 _NEEDED = {"done": list(_FIELDS)[:6]}
 
 
@@ -264,7 +268,7 @@ def repeated(nb: dict) -> list[str]:
         if n > 1
     ]
 
-
+# %% ../../nbs/api/8_workbench/store.ipynb #3f6d5ea2
 def figures(nb: dict) -> dict[str, bytes]:
     """Return every picture of a notebook as PNG, by file name: the cell's `#| label:`, or a number."""
     found = {}

@@ -151,10 +151,10 @@ def on_plane(normal):
 
 SEEN = jax.vmap(dp.Ranking())(jax.random.normal(KEY, (40, 4)))
 LABELS = {
-    "direct": (lambda: direct_loss(RANKS), "is not in the polytope of Ranking: at scores that were solved"),
+    "direct": (lambda: direct_loss(RANKS), "is not in the polytope of Ranking"),
     "direct, compiled": (lambda: jax.jit(jax.grad(direct_loss, 1))(RANKS, THETA), "is not in the polytope of Ranking"),
     "direct, in a batch": (lambda: jax.vmap(direct_loss)(jnp.stack([SEEN[0], RANKS])), "not in the polytope"),
-    "observation": (lambda: fit(SEEN.at[7].set(RANKS)), "observation 7, [4. 4. 1. 1.], is outside the polytope"),
+    "observation": (lambda: fit(SEEN.at[7].set(RANKS)), "the label [4. 4. 1. 1.] is not in the polytope of Ranking"),
     "observation off the plane": (lambda: fit(SEEN.at[7].set(1.0)), "not in the polytope of Ranking"),
     "margin": (lambda: margin(jnp.ones(4)), "not in the polytope of TopK"),
     "margin of NaN": (lambda: margin(alpha=jnp.nan), "alpha is nan, expected a finite margin >= 0"),

@@ -150,7 +150,7 @@ def test_points_without_a_dual_point_are_refused(row):
 few = regularizer(dp.Argmax(), dp.Normal(), 1.0, dp.MonteCarlo(100))
 ranks = regularizer(dp.Ranking(), dp.Normal())
 REFUSALS = {
-    "outside": (lambda: jax.jit(ranks)(jnp.array([3.5, 1.5, 1.0])), "outside the polytope of Ranking"),
+    "outside": (lambda: jax.jit(ranks)(jnp.array([3.5, 1.5, 1.0])), "is not in the polytope of Ranking"),
     "off the plane": (lambda: ranks(jnp.array([3.5, 1.5, 1.5])), "is not in the polytope of Ranking"),
     "few samples": (
         lambda: jax.jit(lambda y: few(y, key=KEY))(jnp.array([0.001, 0.499, 0.5])),

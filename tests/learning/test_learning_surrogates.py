@@ -213,7 +213,7 @@ def test_scores_and_costs_learn_the_same(row):
         return run(row(TopK(2)), t), run(row(minimize(TopK(2))), -t)
 
     (a, slopes), (b, opposite) = both(batch)
-    assert jnp.all(a == b) and jnp.all(slopes == -opposite)
+    assert jnp.all(a == b) and jnp.allclose(slopes, -opposite, rtol=1e-6, atol=1e-7)  # to rounding
 
 
 @table(LAYERS, MORE_LAYERS)

@@ -172,7 +172,7 @@ def best_columns_on_host(scores: np.ndarray) -> np.ndarray:
     solve = lambda rows: [columns_by_rule(scores_as_costs(rows[k : k + few], np)) for k in range(0, len(rows), few)]
     return in_parts(lambda rows: np.concatenate(solve(rows)), scores)
 
-
+# %% ../../../nbs/internals/assignment_search.ipynb #c7c42c77
 def best_assignment(theta: Float[Array, "n m"]) -> Float[Array, "n m"]:
     """The best assignment, as a 0/1 matrix; NaN throughout if a score is not finite."""
     n, m = theta.shape

@@ -75,7 +75,7 @@ def frozen_fact(
     """A fact as a function of the shape; None stays None."""
     return given if given is None or callable(given) else _Frozen(given)
 
-
+# %% ../../../nbs/internals/external_results.ipynb #2a0f7947
 @dataclass(frozen=True)
 class Facts:
     """What is stated of the polytope: functions of the event shape, or None."""
