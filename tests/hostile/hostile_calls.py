@@ -9,11 +9,11 @@ differentiated programs, too. The verdict on a call is one of
 - raw: an error of Python or JAX, which happened to come,
 - silent: a result.
 
-`known.json` beside this file holds the cases that are raw or silent today. Commands, from the folder of the checkout:
+Commands, from the folder of the checkout; with `--write` the cases that are raw or silent go into `known.json` here:
 
     python tests/hostile/hostile_calls.py            the verdicts by public name, worst first
     python tests/hostile/hostile_calls.py --write    the same, and known.json is written anew
-    python tests/hostile/hostile_calls.py --some     the smaller set that is tested by default; with --write, too
+    python tests/hostile/hostile_calls.py --some     a smaller set, chosen by a hash; with --write, too
     python tests/hostile/hostile_calls.py TopK -v    the cases of one name, with what each one says
 """
 
