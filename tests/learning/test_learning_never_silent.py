@@ -128,12 +128,16 @@ def test_a_hamming_loss_of_a_stack_has_a_constant_for_each_label():
 RANKS = jnp.array([4.0, 4.0, 1.0, 1.0])  # has the sum of a ranking, and is none
 
 
-def direct_loss(y, theta=THETA):
-    return dp.DirectLoss(dp.Ranking(), dp.Normal())(theta, LinearLoss(G, 0.0, y), key=KEY)
+# The same solutions, from a solver that states no membership test: only what was solved can prove a label wrong.
+LISTED = dp.Vertices(dp.Ranking().vertices((4,)).astype(float))
 
 
-def fit(observations, **options):
-    model = dp.Perturbed(dp.Ranking(), dp.Normal(), method=dp.MonteCarlo(300))
+def direct_loss(y, theta=THETA, solver=None):
+    return dp.DirectLoss(solver or dp.Ranking(), dp.Normal())(theta, LinearLoss(G, 0.0, y), key=KEY)
+
+
+def fit(observations, solver=None, **options):
+    model = dp.Perturbed(solver or dp.Ranking(), dp.Normal(), method=dp.MonteCarlo(300))
     return dp.estimate(model, observations, key=KEY, **options)
 
 
@@ -152,9 +156,17 @@ def on_plane(normal):
 SEEN = jax.vmap(dp.Ranking())(jax.random.normal(KEY, (40, 4)))
 LABELS = {
     "direct": (lambda: direct_loss(RANKS), "is not in the polytope of Ranking"),
+    "direct, by its solves": (
+        lambda: direct_loss(RANKS, solver=LISTED),
+        "is not in the polytope of Vertices: at scores that were solved",
+    ),
     "direct, compiled": (lambda: jax.jit(jax.grad(direct_loss, 1))(RANKS, THETA), "is not in the polytope of Ranking"),
     "direct, in a batch": (lambda: jax.vmap(direct_loss)(jnp.stack([SEEN[0], RANKS])), "not in the polytope"),
     "observation": (lambda: fit(SEEN.at[7].set(RANKS)), "the label [4. 4. 1. 1.] is not in the polytope of Ranking"),
+    "observation, by its dual point": (
+        lambda: fit(SEEN.at[7].set(RANKS), solver=LISTED),
+        "observation 7, [4. 4. 1. 1.], is outside the polytope",
+    ),
     "observation off the plane": (lambda: fit(SEEN.at[7].set(1.0)), "not in the polytope of Ranking"),
     "margin": (lambda: margin(jnp.ones(4)), "not in the polytope of TopK"),
     "margin of NaN": (lambda: margin(alpha=jnp.nan), "alpha is nan, expected a finite margin >= 0"),

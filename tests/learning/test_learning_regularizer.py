@@ -1,6 +1,6 @@
 """The regularizer: closed forms, first and second derivatives, samples, faces of the polytope, refusals."""
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -149,8 +149,11 @@ def test_points_without_a_dual_point_are_refused(row):
 
 few = regularizer(dp.Argmax(), dp.Normal(), 1.0, dp.MonteCarlo(100))
 ranks = regularizer(dp.Ranking(), dp.Normal())
+LISTED = dp.Vertices(dp.Ranking().vertices((3,)).astype(float))  # states no membership test: the search must find it
+listed = partial(dp.Regularizer(dp.Perturbed(LISTED, dp.Normal(), 1.0, dp.MonteCarlo(500))), key=jax.random.key(0))
 REFUSALS = {
     "outside": (lambda: jax.jit(ranks)(jnp.array([3.5, 1.5, 1.0])), "is not in the polytope of Ranking"),
+    "outside, by the search": (lambda: jax.jit(listed)(jnp.array([3.5, 1.5, 1.0])), "outside the polytope of Vertices"),
     "off the plane": (lambda: ranks(jnp.array([3.5, 1.5, 1.5])), "is not in the polytope of Ranking"),
     "few samples": (
         lambda: jax.jit(lambda y: few(y, key=KEY))(jnp.array([0.001, 0.499, 0.5])),
